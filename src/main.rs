@@ -1,0 +1,3 @@
+//! The `flash` binary.
+
+fn main() {}

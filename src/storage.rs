@@ -1,0 +1,210 @@
+//! Storage: Delta tables and the lake's own records, on a local folder, S3 or memory. The only writer of objects.
+//!
+//! ```text
+//! <lake>/
+//!   gold/kpis/_delta_log/00…07.json       a Delta table, reader 1 / writer 2
+//!   gold/kpis/<file>.parquet              data files; the name holds the epoch
+//!   _state/gold.kpis/<definition>/<file>  hidden state of a data file, same file name, plain Parquet
+//!   _flash/definitions/N.json             what was applied         put-if-absent
+//!   _flash/epochs/E.json                  EpochRecord              put-if-absent
+//!   _flash/published/E.json               PublishedRecord          put-if-absent
+//! ```
+//!
+//! One commit of one table:
+//!
+//! ```text
+//!   stage(batches) ─▶ Vec<DataFile>          uploads, in parallel; unreferenced until the commit
+//!   commit(adds, removes, txn = E)
+//!     ├─ cached handle has txn >= E ──────────────▶ AlreadyCommitted(version)
+//!     ├─ put-if-absent _delta_log/v+1.json  ok ───▶ Committed(v+1)
+//!     └─ any error: re-open the table, then decide  txn >= E: AlreadyCommitted | lost race: rebase | give up
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+
+use crate::epoch::{Epoch, Version};
+use crate::error::Result;
+
+/// One Parquet file of a table, as its `Add` action tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataFile {
+    /// Path below the table's folder.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Partition values in the order of the partition columns, as Delta writes them; `None` is NULL.
+    pub partition: Vec<Option<String>>,
+    /// Smallest and largest value of each column that has statistics (top-level columns of primitive type).
+    pub stats: BTreeMap<String, ColumnStats>,
+    /// Modification time in milliseconds since 1970 UTC.
+    pub modified_ms: i64,
+}
+
+/// Bounds of one column in one file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnStats {
+    /// A lower bound of the non-NULL values; `None` when there is none.
+    pub min: Option<datafusion::scalar::ScalarValue>,
+    /// An upper bound of the non-NULL values.
+    pub max: Option<datafusion::scalar::ScalarValue>,
+    /// How many are NULL.
+    pub nulls: u64,
+}
+
+/// A table at one version. Cheap to clone; never changes.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Folder below the lake's root.
+    pub location: String,
+    /// The version.
+    pub version: Version,
+    /// The Arrow schema, partition columns included, in declared order.
+    pub schema: SchemaRef,
+    /// Partition columns.
+    pub partitioned_by: Vec<String>,
+    /// The active files.
+    pub files: Arc<Vec<Arc<DataFile>>>,
+    /// The newest epoch that a commit of the table carried (0: none).
+    pub epoch: Epoch,
+}
+
+impl Snapshot {
+    /// Rows in all files.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+}
+
+/// What one table should become in one commit.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Carried as the Delta transaction `flash` = epoch. `None` for maintenance and for DML outside an epoch.
+    pub epoch: Option<Epoch>,
+    /// Staged files to add.
+    pub add: Vec<DataFile>,
+    /// Paths of active files to remove.
+    pub remove: Vec<String>,
+    /// False for compaction: the rows stay the same.
+    pub data_change: bool,
+    /// Delta's name of the operation: `WRITE`, `DELETE`, `OPTIMIZE`, ...
+    pub operation: &'static str,
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    /// This call made the version.
+    Now(Version),
+    /// The epoch was there already (a crash or a lost answer): the version at which the table reflects it.
+    Already(Version),
+}
+
+/// The difference between two versions of a table: whole files, compaction left out.
+#[derive(Debug, Clone, Default)]
+pub struct Changes {
+    /// Files whose rows came.
+    pub added: Vec<Arc<DataFile>>,
+    /// Files whose rows went.
+    pub removed: Vec<Arc<DataFile>>,
+}
+
+/// The lake. [`crate::storage::delta::DeltaStorage`] is the implementor, over any object store.
+#[async_trait]
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Make the table where it does not exist; version 0 has the schema and no rows. Idempotent.
+    ///
+    /// # Errors
+    /// `Definition` for a type that a Delta reader would misread; `Storage`.
+    async fn create(&self, location: &str, schema: &SchemaRef, partitioned_by: &[String], comment: Option<&str>)
+    -> Result<Snapshot>;
+
+    /// The table at `version`, or at its newest one. Served from memory where the handle is fresh.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`, `Storage`.
+    async fn snapshot(&self, location: &str, version: Option<Version>) -> Result<Snapshot>;
+
+    /// What came and went in (from, to].
+    ///
+    /// # Errors
+    /// `NotFound` when the log of that range is gone.
+    async fn changes(&self, location: &str, from: Version, to: Version) -> Result<Changes>;
+
+    /// Write `batches` (of the table's schema) as Parquet files, one per partition value unless a file grows over
+    /// the limit; file names hold `epoch`. Nothing refers to them before `commit`.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn stage(&self, snapshot: &Snapshot, epoch: Epoch, batches: &[RecordBatch]) -> Result<Vec<DataFile>>;
+
+    /// Rows of these files (all of the snapshot's where `files` is `None`) as a table for queries and refreshes,
+    /// with partition pruning, file pruning by statistics, and Parquet pushdown.
+    fn provider(&self, snapshot: &Snapshot, files: Option<Vec<Arc<DataFile>>>) -> Arc<dyn TableProvider>;
+
+    /// One atomic commit; see the module's drawing. Staged files are never deleted here.
+    ///
+    /// # Errors
+    /// `Conflict` when a file to remove is gone; `Storage`, `Transient`.
+    async fn commit(&self, location: &str, commit: Commit) -> Result<Committed>;
+
+    /// Write a plain Parquet object of hidden state at this path below the lake's root (overwrites).
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn write_state(&self, path: &str, batches: &[RecordBatch]) -> Result<u64>;
+
+    /// Read it back; recently used objects come from memory, within `state_cache_bytes_max`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`, `Storage`.
+    async fn read_state(&self, path: &str) -> Result<Arc<Vec<RecordBatch>>>;
+
+    /// Write a small record where there is none. False: there is one already, which is not touched.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn put_if_absent(&self, path: &str, bytes: Vec<u8>) -> Result<bool>;
+
+    /// A small record.
+    ///
+    /// # Errors
+    /// `NotFound`, `Storage`.
+    async fn get(&self, path: &str) -> Result<Vec<u8>>;
+
+    /// The newest `limit` names in a folder of numbered records, newest first.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn list_newest(&self, folder: &str, limit: usize) -> Result<Vec<String>>;
+
+    /// Delete objects that nothing refers to (pruned records, vacuumed files). Missing ones are fine.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn delete(&self, paths: &[String]) -> Result<()>;
+
+    /// Checkpoint, log clean-up, compaction of small files and vacuum, as far as they are due.
+    ///
+    /// # Errors
+    /// `Storage`; the table is as it was.
+    async fn maintain(&self, location: &str, options: &MaintainOptions) -> Result<()>;
+}
+
+/// What `maintain` may do.
+#[derive(Debug, Clone)]
+pub struct MaintainOptions {
+    /// Merge small files of a partition; off for tables whose files have state beside them.
+    pub compact: bool,
+    /// Keep removed files this long, in milliseconds.
+    pub retention_ms: i64,
+    /// Folder with the state of this table's files, to be vacuumed with them.
+    pub state_folder: Option<String>,
+}
