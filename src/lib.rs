@@ -1,16 +1,19 @@
 //! FlashCommerce: SQL materialized views over Kinesis, kept incrementally and exactly once as Delta tables.
 //!
 //! ```text
-//!  5  cli
-//!  4  scheduler   server (flight, http)   project (sql/ files -> plan -> apply)
-//!  3  refresh     (normalize, classify, append, merge_state, full, explain), engine
+//!  6  cli
+//!  5  scheduler   server (flight, http)   project (sql/ files -> objects)
+//!  4  engine      (definitions, passes, statements)
+//!  3  refresh     (normalize, classify, append, merge_state, full, explain)
 //!  2  catalog     (objects, lineage, principals, sessions, system tables)
-//!  1  parser      source (kinesis, embedded, files)    storage (delta)    simulator
+//!  1  parser      source (kinesis, embedded, files, producer)    storage (delta)    simulator
 //!  0  error   name   config   epoch
 //! ```
 //!
 //! A module may use only the rows below its own (`tests/it/layers.rs`). ARCHITECTURE.md tells the whole.
 
+pub mod catalog;
+pub mod engine;
 pub mod epoch;
 pub mod error;
 pub mod name;
