@@ -35,8 +35,10 @@ pub struct EngineOptions {
 pub struct ProjectObject {
     /// The file, for error messages and for paths relative to it.
     pub file: Option<String>,
-    /// The exact text of the CREATE statement.
+    /// The text of the file: one CREATE statement, and the comments around it (so that line numbers are the file's).
     pub sql: String,
+    /// For `STORED AS CSV`: the bytes of the file that LOCATION names. The engine reads no files itself.
+    pub data: Option<Vec<u8>>,
 }
 
 /// What `apply` did with each object.
