@@ -13,9 +13,15 @@
 //! A module may use only the rows below its own (`tests/it/layers.rs`). ARCHITECTURE.md tells the whole.
 
 pub mod catalog;
+pub mod config;
 pub mod engine;
 pub mod epoch;
 pub mod error;
 pub mod name;
+pub mod parser;
+pub mod project;
+pub mod scheduler;
+pub mod simulator;
+pub mod server;
 pub mod source;
 pub mod storage;
