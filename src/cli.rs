@@ -1,0 +1,155 @@
+//! The `flash` command: its verbs and flags. The only place that prints.
+//!
+//! ```text
+//!  flash VERB ──▶ Cli (clap) ──▶ run(cli, config) ──▶ cli/<verb>.rs ──▶ engine, scheduler, server, simulator
+//!
+//!  stdout   data: rows, JSON, CSV             stderr   words for people: progress, tables of figures, errors
+//!  exit 0   done     1  failed     2  what you wrote     3  what the operator must mend     4  another writer won
+//! ```
+
+pub mod demo;
+pub mod explain;
+pub mod figures;
+pub mod format;
+pub mod lake;
+pub mod progress;
+pub mod prompt;
+pub mod refresh;
+pub mod remote;
+pub mod run;
+pub mod serve;
+pub mod simulate;
+pub mod sql;
+pub mod status;
+pub mod terminal;
+pub mod traffic;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use crate::error::Result;
+use terminal::Terminal;
+
+/// What `flash` alone says.
+const GUIDE: &str = "\
+flash keeps SQL views over a stream of events fresh, incrementally and exactly once, as Delta tables.
+
+  flash demo                      an online store, live, on this machine: nothing to prepare
+  flash sql -c 'SHOW MATERIALIZED VIEWS' --lake flash-demo
+  flash explain gold.kpis --lake flash-demo
+
+Your own views:
+  flash run --project sql --lake lake          keep the views of sql/<schema>/<name>.sql fresh, and serve them
+  flash status --lake lake                     where every view stands
+  flash sql --lake lake                        a prompt
+
+`flash VERB --help` tells the rest.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "flash",
+    version,
+    about = "Live SQL materialized views over Kinesis, kept incrementally and exactly once as Delta tables",
+    after_help = "Words for people go to stderr, data to stdout. Exit codes: 0 done, 1 failed, 2 what you wrote is \
+                  wrong (SQL, flags), 3 the lake or the source needs mending, 4 another writer owns the lake.\n\
+                  FLASH_LOG=info shows what happens inside; NO_COLOR=1 switches colours off."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run an online store end to end on this machine: stream, views, answers, live traffic
+    Demo(demo::Args),
+    /// Keep the views of a project fresh, and serve them
+    Run(run::Args),
+    /// Make lifelike shopping events: into a file, or into a Kinesis stream
+    Simulate(simulate::Args),
+    /// Ask SQL of a lake folder or of a running server: one-shot, or at a prompt
+    Sql(sql::Args),
+    /// Refresh one view now, with everything it is built on
+    Refresh(refresh::Args),
+    /// Show how the next refresh of a view will run, and why
+    Explain(explain::Args),
+    /// Show where every view stands: version, rows, lag, how it was last refreshed
+    Status(status::Args),
+}
+
+/// What every verb needs.
+#[derive(Debug)]
+pub struct Context {
+    /// Settings of the process.
+    pub config: Config,
+    /// Where words and data go.
+    pub terminal: Terminal,
+}
+
+/// Carry out the command line.
+///
+/// # Errors
+/// Any kind; `Error::render` is meant for the user and `Error::exit_code` for the shell.
+pub async fn run(cli: Cli, config: Config) -> Result<()> {
+    let terminal = Terminal::new(config.color);
+    let context = Context { config, terminal };
+    match cli.verb {
+        None => context.terminal.data(GUIDE),
+        Some(Verb::Demo(args)) => demo::run(&context, args).await,
+        Some(Verb::Run(args)) => run::run(&context, args).await,
+        Some(Verb::Simulate(args)) => simulate::run(&context, args).await,
+        Some(Verb::Sql(args)) => sql::run(&context, args).await,
+        Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
+        Some(Verb::Explain(args)) => explain::run(&context, args).await,
+        Some(Verb::Status(args)) => status::run(&context, args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_spellings_that_scripts_rely_on_parse() {
+        for line in [
+            "demo --lake d --events 1000 --seed 7 --flight 127.0.0.1:0 --http 127.0.0.1:0 --once --json",
+            "run --project sql --lake s3://b/p --source raw.events=jsonl:/tmp/x --until-caught-up --flight 127.0.0.1:1",
+            "run --source raw.events=kinesis:E_com --source ref.x=jsonl:y --http 127.0.0.1:1 --json",
+            "simulate --events 10 --seed 1 --profile default --out events.jsonl",
+            "simulate --events 10 --seed 1 --stream E_com --endpoint-url http://127.0.0.1:4567",
+            "sql --lake lake -c SELECT --format json",
+            "sql --server grpc://127.0.0.1:50051 -c SELECT --format csv",
+            "refresh gold.kpis --full --lake lake",
+            "explain gold.kpis --lake lake",
+            "explain sql/gold/kpis.sql --project sql",
+            "status --lake lake --json",
+            "",
+        ] {
+            let words = std::iter::once("flash").chain(line.split_whitespace());
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn flags_that_exclude_each_other_are_refused() {
+        for line in [
+            "simulate --events 10 --seed 1",
+            "simulate --events 10 --seed 1 --out a --stream b",
+            "sql --lake a --server grpc://b:1",
+            "sql -c x --format yaml",
+            "explain gold.kpis --lake lake --project sql",
+        ] {
+            let words = std::iter::once("flash").chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+}

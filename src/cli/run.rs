@@ -1,0 +1,139 @@
+//! `flash run`: the views of a project, kept fresh and served.
+//!
+//! ```text
+//!  load the project ─▶ bind the ports ─▶ open the lake ─▶ apply ─▶ serve ─▶ passes until a signal, or caught up
+//!  └──────────── a mistake in any of these ends it: nothing is started ┘
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::progress::{Progress, StatusLine};
+use super::serve::{self, Listeners};
+use super::terminal::{Look, Terminal, grouped};
+use super::{Context, lake};
+use crate::engine::Applied;
+use crate::error::Result;
+use crate::name::TableName;
+use crate::project;
+use crate::scheduler::{self, ScheduleOptions};
+
+/// Flags of `flash run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The folder with the definitions, one object a file: <schema>/<name>.sql
+    #[arg(long, value_name = "DIR", default_value = "sql")]
+    project: PathBuf,
+    /// The lake: a folder, or s3://bucket/prefix. It is made where it does not exist
+    #[arg(long, value_name = "DIR|s3://...", default_value = lake::DEFAULT)]
+    lake: String,
+    /// Read a source from elsewhere, without touching the SQL: NAME=jsonl:PATH or NAME=kinesis:STREAM
+    #[arg(long, value_name = "NAME=SPEC")]
+    source: Vec<String>,
+    /// Read what is there, refresh everything, and end. Serves only where --flight or --http is given
+    #[arg(long)]
+    until_caught_up: bool,
+    /// Serve Arrow Flight SQL here; loopback only [default: 127.0.0.1:50051]
+    #[arg(long, value_name = "ADDR", value_parser = serve::address)]
+    flight: Option<SocketAddr>,
+    /// Serve the status page, /healthz and /metrics here; loopback only [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", value_parser = serve::address)]
+    http: Option<SocketAddr>,
+    /// Print one JSON object at the end: epoch, epochs, records, seconds, records_per_second
+    #[arg(long)]
+    json: bool,
+}
+
+/// Run until a signal, or until caught up.
+///
+/// # Errors
+/// `Syntax`, `Definition`, `NotIncremental`, `Config` before anything is started; as `scheduler::run` after.
+pub async fn run(context: &Context, args: Args) -> Result<()> {
+    let terminal = context.terminal;
+    let objects = project::load(&args.project)?;
+    let listeners = Listeners::bind(
+        wanted(args.flight, serve::FLIGHT, args.until_caught_up),
+        wanted(args.http, serve::HTTP, args.until_caught_up),
+    )
+    .await?;
+    let engine = lake::open(context, &args.lake, lake::overrides(&args.source).await?).await?;
+    announce(terminal, &engine.apply(&objects).await?);
+    let addresses = listeners.addresses();
+    let shutdown = serve::shutdown_on_signals(terminal)?;
+    let servers = listeners.start(&engine, &shutdown);
+    if let Some(addr) = addresses.flight {
+        terminal.say(&format!("Flight SQL  grpc://{addr}   (flash sql --server grpc://{addr})"));
+    }
+    if let Some(addr) = addresses.http {
+        terminal.say(&format!("status      http://{addr}/"));
+    }
+
+    let mut progress = Progress::default();
+    let mut line = StatusLine::new(terminal);
+    let options = ScheduleOptions { until_caught_up: args.until_caught_up };
+    let result = scheduler::run(engine.clone(), options, shutdown.clone(), |pass| {
+        let news = progress.note(pass);
+        line.show(&progress.line(), news);
+    })
+    .await;
+    line.clear();
+    shutdown.cancel();
+    result.and(servers.join().await)?;
+    finish(terminal, &progress, args.json)
+}
+
+/// The address that was given, or the default one for a run that stays.
+fn wanted(given: Option<SocketAddr>, default: &str, until_caught_up: bool) -> Option<SocketAddr> {
+    given.or_else(|| if until_caught_up { None } else { serve::address(default).ok() })
+}
+
+fn announce(terminal: Terminal, applied: &[(TableName, Applied)]) {
+    for (name, what) in applied {
+        match what {
+            Applied::Created => terminal.say(&format!("{} {name}", terminal.paint(Look::Good, "created"))),
+            Applied::Changed => terminal.say(&format!("{} {name}", terminal.paint(Look::Bad, "changed"))),
+            Applied::Unchanged => {}
+        }
+    }
+    let unchanged = applied.iter().filter(|(_, what)| *what == Applied::Unchanged).count();
+    if unchanged > 0 {
+        terminal.say(&terminal.paint(Look::Faint, &format!("unchanged: {unchanged} objects")));
+    }
+}
+
+fn finish(terminal: Terminal, progress: &Progress, json: bool) -> Result<()> {
+    terminal.say(&format!(
+        "{} records in {:.1} s ({} a second), {} epochs; the newest is {}",
+        grouped(progress.source_rows),
+        progress.seconds(),
+        grouped(progress.rate_overall() as u64),
+        grouped(progress.epochs),
+        progress.epoch
+    ));
+    if json {
+        let object = json!({
+            "epoch": progress.epoch,
+            "epochs": progress.epochs,
+            "records": progress.source_rows,
+            "seconds": progress.seconds(),
+            "records_per_second": progress.rate_overall(),
+        });
+        terminal.data(&object.to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_ends_serves_only_where_it_is_told_to() {
+        let given = serve::address("127.0.0.1:1").ok();
+        assert_eq!(wanted(None, serve::FLIGHT, true), None);
+        assert_eq!(wanted(given, serve::FLIGHT, true), given);
+        assert_eq!(wanted(None, serve::FLIGHT, false), serve::address(serve::FLIGHT).ok());
+    }
+}

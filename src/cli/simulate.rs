@@ -1,0 +1,129 @@
+//! `flash simulate`: shopping events into a file, or into a Kinesis stream.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::serve;
+use super::terminal::grouped;
+use super::traffic::{self, Flags};
+use crate::error::{Error, ErrorKind, Result};
+use crate::simulator::{Event, Simulator};
+use crate::source::{KinesisSpec, producer};
+
+/// Records between two looks at the progress bar and at Ctrl-C.
+const STEP_RECORDS: u64 = 1_000;
+
+/// Room between the simulator and the file, in bytes.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Flags of `flash simulate`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    traffic: Flags,
+    /// Write one record a line to this file; - is stdout
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with = "stream", required_unless_present = "stream")]
+    out: Option<PathBuf>,
+    /// Put the records into this Kinesis stream; region and credentials are found the AWS way
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Where Kinesis is, unless AWS_ENDPOINT_URL or the region say so
+    #[arg(long, value_name = "URL", requires = "stream")]
+    endpoint_url: Option<String>,
+    /// Print what was made as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make the events.
+///
+/// # Errors
+/// `Storage` for the file, `Source` and `Transient` for the stream, `Cancelled` after Ctrl-C.
+pub async fn run(context: &Context, args: Args) -> Result<()> {
+    let options = args.traffic.options()?;
+    let terminal = context.terminal;
+    let stop = serve::shutdown_on_signals(terminal)?;
+    let mut simulator = Simulator::new(options);
+    let bar = traffic::bar(terminal, args.traffic.events, "simulating");
+    let started = Instant::now();
+    let result = match (&args.out, args.stream) {
+        (Some(path), _) => tokio::task::block_in_place(|| to_file(path, &mut simulator, &bar, &stop)),
+        (None, Some(stream)) => {
+            let spec = KinesisSpec { stream, endpoint_url: args.endpoint_url, ..KinesisSpec::default() };
+            to_stream(&spec, &mut simulator, &bar, &stop).await
+        }
+        (None, None) => {
+            Err(Error::new(ErrorKind::Config, "nowhere to put the events").with_hint("give --out or --stream"))
+        }
+    };
+    bar.finish_and_clear();
+    result?;
+
+    let ledger = simulator.ledger();
+    let seconds = started.elapsed().as_secs_f64();
+    terminal.say(&traffic::ledger_text(&ledger));
+    let rate = ledger.records as f64 / seconds.max(0.001);
+    terminal.say(&format!("{seconds:.1} s, {} records a second", grouped(rate as u64)));
+    if args.json {
+        let mut object = traffic::ledger_json(&ledger);
+        if let Some(map) = object.as_object_mut() {
+            map.insert("seconds".into(), json!(seconds));
+        }
+        terminal.data(&object.to_string())?;
+    }
+    if stop.is_cancelled() {
+        return Err(Error::new(ErrorKind::Cancelled, "stopped before all records were made"));
+    }
+    Ok(())
+}
+
+fn to_file(path: &Path, events: &mut Simulator, bar: &ProgressBar, stop: &CancellationToken) -> Result<()> {
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => super::terminal::closed(error),
+        _ => Error::new(ErrorKind::Storage, format!("{} cannot be written", path.display()))
+            .with_detail(error.to_string()),
+    };
+    let out: Box<dyn Write> = if path == Path::new("-") {
+        Box::new(std::io::stdout().lock())
+    } else {
+        Box::new(File::create(path).map_err(failed)?)
+    };
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+    for (at, event) in (1_u64..).zip(events) {
+        out.write_all(event.json.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(failed)?;
+        if at.is_multiple_of(STEP_RECORDS) {
+            bar.set_position(at);
+            if stop.is_cancelled() {
+                break;
+            }
+        }
+    }
+    out.flush().map_err(failed)
+}
+
+async fn to_stream(
+    spec: &KinesisSpec,
+    events: &mut Simulator,
+    bar: &ProgressBar,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let producer = producer::Producer::connect(spec).await?;
+    let mut put = 0;
+    while !stop.is_cancelled() {
+        let step: Vec<Event> = events.by_ref().take(STEP_RECORDS as usize).collect();
+        if step.is_empty() {
+            break;
+        }
+        put += step.len() as u64;
+        producer.put(step.into_iter().map(|event| (event.partition_key, event.json.into_bytes()))).await?;
+        bar.set_position(put);
+    }
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! `flash sql`: statements against a lake folder or a running server.
+//!
+//! ```text
+//!  -c 'A; B; C' ─▶ parser: [A, B, C] ─▶ one after the other ─▶ table: the rows of each
+//!                  (a mistake in C is                          json, csv: the rows of the last one
+//!                   found before A runs)
+//!  no -c, a terminal ─▶ the prompt (prompt.rs)          no -c, a pipe ─▶ stdin is the text
+//! ```
+//!
+//! On a lake folder each statement has a session of its own, pinned to what is published when it starts, so that it
+//! sees what another process has published meanwhile. What `SET` said is said again to each.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use datafusion::sql::parser::Statement as DfStatement;
+use futures::{StreamExt, TryStreamExt};
+use sqlparser::ast::Statement as SqlStatement;
+
+use super::format::{self, Format};
+use super::{Context, lake, prompt, remote};
+use crate::catalog::Principal;
+use crate::engine::{Answer, Engine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::parser::{self, Parsed, Statement};
+
+/// The most `SET` statements that are kept for later ones.
+const SETTINGS_MAX: usize = 100;
+
+/// Flags of `flash sql`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The lake: a folder, or s3://bucket/prefix. Another process may be serving it
+    #[arg(long, value_name = "DIR|s3://...", conflicts_with = "server", default_value = lake::DEFAULT)]
+    lake: String,
+    /// A running server, such as grpc://127.0.0.1:50051
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// The statements, separated by `;`. Without it: a prompt, or the text from a pipe
+    #[arg(short, long, value_name = "SQL")]
+    command: Option<String>,
+    /// How rows are written; a table on a terminal and CSV in a pipe unless given
+    #[arg(long)]
+    format: Option<Format>,
+}
+
+/// Where statements go.
+#[derive(Debug)]
+pub enum Target {
+    /// A lake that this process opened.
+    Lake {
+        /// Its engine.
+        engine: Arc<Engine>,
+        /// What `SET` said so far.
+        settings: Vec<String>,
+    },
+    /// A server, by URL.
+    Server(String),
+}
+
+/// Run the statements, or the prompt.
+///
+/// # Errors
+/// What the statements give.
+pub async fn run(context: &Context, args: Args) -> Result<()> {
+    let piped = args.command.is_none() && !context.terminal.stdin_is_terminal;
+    let text = if piped { Some(stdin()?) } else { args.command };
+    let people = context.terminal.stdout_is_terminal || text.is_none();
+    let format = args.format.unwrap_or(if people { Format::Table } else { Format::Csv });
+    let mut target = match args.server {
+        Some(url) => Target::Server(url),
+        None => Target::Lake { engine: lake::open_existing(context, &args.lake).await?, settings: Vec::new() },
+    };
+    match text {
+        Some(text) => script(context, &mut target, &text, format).await,
+        None => prompt::run(context, &mut target, format).await,
+    }
+}
+
+/// Statements against an engine of this process.
+///
+/// # Errors
+/// What the statements give.
+pub async fn local(context: &Context, engine: &Arc<Engine>, text: &str, format: Format) -> Result<()> {
+    let mut target = Target::Lake { engine: engine.clone(), settings: Vec::new() };
+    script(context, &mut target, text, format).await
+}
+
+/// All statements of a text, one after the other; the first that fails ends it.
+///
+/// # Errors
+/// What the statements give.
+pub async fn script(context: &Context, target: &mut Target, text: &str, format: Format) -> Result<()> {
+    let statements = parser::parse(text, None)?;
+    let last = statements.len().saturating_sub(1);
+    for (at, parsed) in statements.iter().enumerate() {
+        let shown = at == last || format == Format::Table;
+        let error = match one(context, target, parsed, shown.then_some(format)).await {
+            Ok(()) => continue,
+            Err(error) => error,
+        };
+        return Err(in_text(error, text, parsed));
+    }
+    if statements.is_empty() && format == Format::Json {
+        context.terminal.data("[]")?;
+    }
+    Ok(())
+}
+
+/// One statement. Without a format its rows are computed and let go, so that its errors are seen all the same.
+async fn one(context: &Context, target: &mut Target, parsed: &Parsed, format: Option<Format>) -> Result<()> {
+    let answer = match target {
+        Target::Lake { engine, settings } => on_lake(engine, settings, parsed).await?,
+        Target::Server(url) => on_server(url, &parsed.text).await?,
+    };
+    match (answer, format) {
+        (Answer::Rows { schema, stream }, Some(format)) => {
+            format::to_stdout(&schema, stream.map_err(Error::from), format).await?;
+        }
+        (Answer::Rows { mut stream, .. }, None) => {
+            while let Some(batch) = stream.next().await {
+                batch?;
+            }
+        }
+        (Answer::Done { message, .. }, format) => {
+            context.terminal.say(&message);
+            if format == Some(Format::Json) {
+                context.terminal.data("[]")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn on_lake(engine: &Arc<Engine>, settings: &mut Vec<String>, parsed: &Parsed) -> Result<Answer> {
+    let principal = Principal::local();
+    let session = engine.session(&principal).await?;
+    for setting in settings.iter() {
+        engine.execute(&session, &principal, setting).await?;
+    }
+    let answer = engine.execute(&session, &principal, &parsed.text).await?;
+    if is_setting(&parsed.statement) {
+        if settings.len() >= SETTINGS_MAX {
+            return Err(Error::new(ErrorKind::Config, "too many SET statements")
+                .with_detail(format!("the limit is {SETTINGS_MAX}")));
+        }
+        settings.push(parsed.text.clone());
+    }
+    Ok(answer)
+}
+
+fn is_setting(statement: &Statement) -> bool {
+    let Statement::Sql(statement) = statement else { return false };
+    matches!(statement.as_ref(), DfStatement::Statement(inner) if matches!(inner.as_ref(), SqlStatement::Set(_)))
+}
+
+async fn on_server(url: &str, text: &str) -> Result<Answer> {
+    let (schema, batches, rows_affected) = remote::query(url, text).await?;
+    if let Some(count) = rows_affected {
+        return Ok(Answer::Done { message: format!("done, {count} rows"), rows_affected: Some(count) });
+    }
+    let rows = futures::stream::iter(batches.into_iter().map(Ok));
+    let stream = datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema.clone(), rows);
+    Ok(Answer::Rows { schema, stream: Box::pin(stream) })
+}
+
+/// An error of one statement, with its place in the whole text.
+fn in_text(error: Error, text: &str, parsed: &Parsed) -> Error {
+    let Some(mut at) = error.location().cloned() else { return error };
+    let before = &text[..parsed.offset.min(text.len())];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    if at.line == 1 {
+        at.column += before[line_start..].chars().count();
+        at.text = text[line_start..].lines().next().unwrap_or_default().to_string();
+    }
+    at.line += before.matches('\n').count();
+    error.with_location(at)
+}
+
+fn stdin() -> Result<String> {
+    let mut text = String::new();
+    let limit = parser::INPUT_BYTES_MAX as u64 + 1;
+    std::io::stdin().take(limit).read_to_string(&mut text).map_err(|error| Error::from(error).context("stdin"))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Location;
+
+    #[test]
+    fn errors_point_into_the_whole_text() {
+        let text = "SELECT 1;\nSELECT 2; SELECT x\n FROM y";
+        let parsed = &parser::parse(text, None).unwrap()[2];
+        let moved = |line, column, line_text: &str| {
+            let at = Location { file: None, line, column, text: line_text.into() };
+            let error = Error::new(ErrorKind::Definition, "it").with_location(at);
+            in_text(error, text, parsed).location().cloned().unwrap()
+        };
+        let first = moved(1, 8, "SELECT x");
+        assert_eq!((first.line, first.column, first.text.as_str()), (2, 18, "SELECT 2; SELECT x"));
+        let second = moved(2, 7, " FROM y");
+        assert_eq!((second.line, second.column, second.text.as_str()), (3, 7, " FROM y"));
+    }
+
+    #[test]
+    fn settings_are_told_from_the_rest() {
+        let is = |text: &str| is_setting(&parser::parse(text, None).unwrap()[0].statement);
+        assert!(is("SET wait_for_views = off"));
+        assert!(!is("SELECT 1"));
+        assert!(!is("SHOW MATERIALIZED VIEWS"));
+    }
+}
