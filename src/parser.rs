@@ -1,0 +1,115 @@
+//! The SQL dialect: text to [`Statement`]s. Stock sqlparser (PostgreSQL) through DataFusion's `DFParser`, and a small
+//! grammar of ours over its token stream for the statements that DataFusion has not got. No fork.
+//!
+//! ```text
+//!  input ──tokenize──▶ tokens, each with its bytes ──split at ;──▶ pieces ──limits──▶ Cursor (DFParser + bytes)
+//!                                                                                        │ first words
+//!          ┌──────────────────────────────┬──────────────────────────┬───────────────────┴───┬──────────────┐
+//!   CREATE MATERIALIZED VIEW      CREATE [EXTERNAL] TABLE     REFRESH ALTER DROP          INSERT       anything else
+//!     view.rs, options.rs               table.rs              SHOW EXPLAIN  command.rs   command.rs    DFParser as is
+//!          │ queries, predicates, types: sqlparser
+//!          ▼
+//!   Parsed { statement, its exact text, its byte offset }        any mistake: complaint.rs ─▶ file, line, caret, hint
+//! ```
+//!
+//! Texts (queries, predicates) are slices of the input, byte for byte: what is stored is what was written. Nothing here
+//! looks at a catalog; whether names and types mean anything is decided by the layers above.
+
+mod ast;
+mod command;
+mod complaint;
+mod cursor;
+mod limits;
+mod options;
+mod suggest;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+mod view;
+
+use crate::error::{Location, Result};
+
+pub use ast::{
+    AlterAction, AlterMaterializedView, Column, CreateMaterializedView, CreateReference, CreateSource, CreateTable,
+    Drop, DropKind, Expectation, Insert, OnViolation, Parsed, PartitionBy, Refresh, RefreshMode, SourceFormat,
+    Statement, ViewOptions,
+};
+pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
+pub use options::{INTERVAL_MS_MAX, interval_ms};
+pub use suggest::did_you_mean;
+
+use cursor::Cursor;
+use text::Script;
+
+/// All statements of a text, separated by `;`. An empty text, or one of comments alone, holds none.
+///
+/// `file` is what errors name; `None` is text typed at a prompt.
+///
+/// # Errors
+/// `Syntax`, with the place in `input`.
+pub fn parse(input: &str, file: Option<&str>) -> Result<Vec<Parsed>> {
+    let script = Script::new(input, file);
+    let mut statements = Vec::new();
+    for piece in script.pieces()? {
+        let (offset, end) = (piece.start, piece.end);
+        let mut cursor = Cursor::new(script, piece)?;
+        let statement = statement(&mut cursor)?;
+        cursor.expect_end()?;
+        statements.push(Parsed { statement, text: input[offset..end].to_string(), offset });
+    }
+    Ok(statements)
+}
+
+/// The place of a byte of `input`, for a caret. An offset past the end is the end; one inside a character is its start.
+pub fn location_at(input: &str, byte_offset: usize, file: Option<&str>) -> Location {
+    Script::new(input, file).location(byte_offset)
+}
+
+/// The byte offset of a 1-based line and column (in characters), which is how sqlparser's spans and DataFusion's
+/// diagnostics tell a place. Beyond the text: its end.
+pub fn offset_of(input: &str, line: u64, column: u64) -> usize {
+    text::offset_of(input, line, column)
+}
+
+/// One statement, by its first words. The cursor stands after it; what follows is an error of the caller's.
+fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    if cursor.at_words(&["CREATE"]) {
+        return create(cursor);
+    }
+    if cursor.at_words(&["EXPLAIN"]) {
+        return command::explain(cursor);
+    }
+    if cursor.at_words(&["INSERT"]) {
+        return command::insert(cursor);
+    }
+    if cursor.take_words(&["REFRESH"]) {
+        return command::refresh(cursor);
+    }
+    if cursor.take_words(&["ALTER", "MATERIALIZED"]) {
+        return command::alter(cursor);
+    }
+    if let Some(kind) = command::drop_kind(cursor)? {
+        return command::drop(cursor, kind);
+    }
+    if cursor.take_words(&["SHOW", "MATERIALIZED"]) {
+        cursor.expect_words(&["VIEWS"], "SHOW MATERIALIZED")?;
+        return Ok(Statement::ShowMaterializedViews);
+    }
+    Ok(Statement::Sql(Box::new(cursor.datafusion()?)))
+}
+
+/// `CREATE ...`: a view, a table, an external table, or one of DataFusion's.
+fn create(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    let Some((kind, modifier)) = table::created(cursor) else {
+        return Ok(Statement::Sql(Box::new(cursor.datafusion()?)));
+    };
+    if let Some(modifier) = modifier {
+        return Err(table::no_modifier(cursor, kind, &modifier));
+    }
+    match kind {
+        table::Created::View => Ok(Statement::CreateMaterializedView(view::create(cursor)?)),
+        table::Created::Table => Ok(Statement::CreateTable(table::create(cursor)?)),
+        table::Created::External => table::create_external(cursor),
+    }
+}

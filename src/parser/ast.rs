@@ -1,0 +1,277 @@
+//! What the parser gives: one value per statement of the dialect. Names are normalised (lowercase unless quoted),
+//! texts are exact slices of the input, offsets are bytes from the start of the whole input given to `parse`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sqlparser::ast::DataType;
+
+use crate::name::TableName;
+
+/// One statement of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parsed {
+    /// What it says.
+    pub statement: Statement,
+    /// Its exact text, without the `;` and without comments before and after it.
+    pub text: String,
+    /// Where `text` begins: bytes from the start of the input.
+    pub offset: usize,
+}
+
+/// A statement of the dialect.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statement {
+    /// `CREATE EXTERNAL TABLE ... STORED AS KINESIS | JSONL`.
+    CreateSource(CreateSource),
+    /// `CREATE EXTERNAL TABLE ... STORED AS CSV`: a small file that becomes an ordinary table.
+    CreateReference(CreateReference),
+    /// `CREATE MATERIALIZED VIEW`.
+    CreateMaterializedView(CreateMaterializedView),
+    /// `CREATE TABLE`.
+    CreateTable(CreateTable),
+    /// `INSERT INTO`.
+    Insert(Insert),
+    /// `REFRESH MATERIALIZED VIEW`.
+    Refresh(Refresh),
+    /// `ALTER MATERIALIZED VIEW`.
+    AlterMaterializedView(AlterMaterializedView),
+    /// `DROP MATERIALIZED VIEW` and `DROP TABLE`.
+    Drop(Drop),
+    /// `SHOW MATERIALIZED VIEWS`.
+    ShowMaterializedViews,
+    /// `EXPLAIN CREATE MATERIALIZED VIEW ...`: the file's own text.
+    Explain(Box<CreateMaterializedView>),
+    /// `EXPLAIN MATERIALIZED VIEW s.n`: one that is there.
+    ExplainView(TableName),
+    /// Anything else, as DataFusion parses it.
+    Sql(Box<datafusion::sql::parser::Statement>),
+}
+
+/// A source of events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateSource {
+    /// Its name.
+    pub name: TableName,
+    /// How its events are stored.
+    pub format: SourceFormat,
+    /// Where: `kinesis://ap-south-1/E_com`, a folder, `s3://...`. Never empty.
+    pub location: String,
+    /// `OPTIONS (...)`; keys in lowercase.
+    pub options: BTreeMap<String, String>,
+    /// The payload's columns, for information; often empty.
+    pub columns: Vec<Column>,
+}
+
+/// What a source reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceFormat {
+    /// An Amazon Kinesis stream.
+    Kinesis,
+    /// Files with one JSON object a line.
+    Jsonl,
+}
+
+/// A CSV file that is loaded into an ordinary table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateReference {
+    /// The table's name.
+    pub name: TableName,
+    /// The file, relative to the SQL file. Never empty.
+    pub location: String,
+    /// `OPTIONS (...)`; keys in lowercase.
+    pub options: BTreeMap<String, String>,
+    /// The table's columns; at least one.
+    pub columns: Vec<Column>,
+}
+
+/// A declared column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its SQL type; never a type that is unknown to sqlparser.
+    pub data_type: DataType,
+    /// False with `NOT NULL`.
+    pub nullable: bool,
+}
+
+/// A view that is kept as a table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateMaterializedView {
+    /// Its name.
+    pub name: TableName,
+    /// The exact text of the query after `AS`.
+    pub query: String,
+    /// Where `query` begins: bytes from the start of the input.
+    pub query_offset: usize,
+    /// `PARTITIONED BY`, in order.
+    pub partitioned_by: Vec<PartitionBy>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// `WITH (...)`.
+    pub options: ViewOptions,
+    /// `CONSTRAINT ... EXPECT`, in order; names are unique.
+    pub expectations: Vec<Expectation>,
+}
+
+/// One partition column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartitionBy {
+    /// The values of a column.
+    Column(String),
+    /// `bucket(count, column)`: a hash of the column's values.
+    Bucket {
+        /// How many buckets; 1 to 10,000.
+        count: u32,
+        /// The column.
+        column: String,
+    },
+}
+
+/// `WITH (...)` of a view.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ViewOptions {
+    /// At most this far behind its sources, in milliseconds; `None` is `'downstream'`: as the views over it need.
+    pub target_lag_ms: Option<u64>,
+    /// How it is kept.
+    pub refresh_mode: RefreshMode,
+    /// Rows with these columns equal are duplicates; the first one stays. Empty: none are.
+    pub unique_key: Vec<String>,
+    /// Duplicates are looked for this far back, in milliseconds; `None`: without end.
+    pub dedupe_within_ms: Option<u64>,
+}
+
+/// How a view is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RefreshMode {
+    /// By changes only; a definition that cannot be kept so is refused.
+    #[default]
+    Incremental,
+    /// Recomputed each time.
+    Full,
+    /// Whichever costs less.
+    Auto,
+}
+
+/// A rule for the rows of a view. It passes only when TRUE: NULL is a violation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expectation {
+    /// Its name.
+    pub name: String,
+    /// The exact text between the parentheses.
+    pub predicate: String,
+    /// Where `predicate` begins: bytes from the start of the input.
+    pub predicate_offset: usize,
+    /// What becomes of a row that fails.
+    pub on_violation: OnViolation,
+}
+
+/// What becomes of a row that fails an expectation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OnViolation {
+    /// It is counted and kept.
+    #[default]
+    Warn,
+    /// It is counted and left out.
+    DropRow,
+    /// It goes to the quarantine table.
+    QuarantineRow,
+    /// The refresh fails; the view stays as it is.
+    FailUpdate,
+}
+
+impl OnViolation {
+    /// `warn`, `drop_row`, `quarantine_row` or `fail_update`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warn => "warn",
+            Self::DropRow => "drop_row",
+            Self::QuarantineRow => "quarantine_row",
+            Self::FailUpdate => "fail_update",
+        }
+    }
+}
+
+impl fmt::Display for OnViolation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An ordinary table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateTable {
+    /// Its name.
+    pub name: TableName,
+    /// `IF NOT EXISTS`: an existing table is left as it is.
+    pub if_not_exists: bool,
+    /// Its columns; empty exactly when there is a query.
+    pub columns: Vec<Column>,
+    /// `PARTITIONED BY`, in order.
+    pub partitioned_by: Vec<PartitionBy>,
+    /// `COMMENT`.
+    pub comment: Option<String>,
+    /// `AS query`: its exact text.
+    pub query: Option<String>,
+    /// Where `query` begins: bytes from the start of the input (0 without a query).
+    pub query_offset: usize,
+}
+
+/// Rows for an ordinary table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Insert {
+    /// The table.
+    pub name: TableName,
+    /// The columns named after it; empty: all, in the table's order.
+    pub columns: Vec<String>,
+    /// The whole statement, for DataFusion's planner. Its source is a query or VALUES.
+    pub statement: Box<datafusion::sql::parser::Statement>,
+}
+
+/// Bring a view up to date now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// The view.
+    pub name: TableName,
+    /// `FULL`: recompute it.
+    pub full: bool,
+}
+
+/// Change how a view is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterMaterializedView {
+    /// The view.
+    pub name: TableName,
+    /// What to do.
+    pub action: AlterAction,
+}
+
+/// What `ALTER MATERIALIZED VIEW` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlterAction {
+    /// It takes part in no epoch any more.
+    Suspend,
+    /// It does again.
+    Resume,
+}
+
+/// Remove a view or a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drop {
+    /// Which of the two.
+    pub kind: DropKind,
+    /// Its name.
+    pub name: TableName,
+    /// `IF EXISTS`: nothing of that name is no error.
+    pub if_exists: bool,
+}
+
+/// What `DROP` removes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropKind {
+    /// `DROP MATERIALIZED VIEW`.
+    MaterializedView,
+    /// `DROP TABLE`: an ordinary table, or a source.
+    Table,
+}

@@ -1,0 +1,86 @@
+//! The limits of a text, checked on its tokens before anything recurses over them.
+//!
+//! ```text
+//!  a + ( b , c )  ;        depth: open brackets. sqlparser counts most of its own recursion, not all of it.
+//!  └run┘ └┘  └┘            run: tokens with no bracket, comma or other end between them. A chain such as
+//!                          1 + 1 + 1 + ... is a tree as deep as the run is long, and trees are dropped recursively.
+//! ```
+//!
+//! A list of any length (VALUES, IN) has short runs; only a chain of operators is bounded, at about 1,000 terms.
+
+use std::mem;
+
+use sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use super::text::{Piece, Script};
+use crate::error::{Error, Result};
+
+/// Bytes of a text, all statements together.
+pub const INPUT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one statement.
+pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
+/// Brackets open at once.
+pub const BRACKETS_DEPTH_MAX: usize = 64;
+/// Levels of recursion in sqlparser, which is also DataFusion's own default.
+pub(super) const RECURSION_DEPTH_MAX: usize = 50;
+/// Tokens in a row without a bracket or comma between them.
+pub const RUN_TOKENS_MAX: usize = 4_000;
+/// The same word in a row: `NOT NOT NOT ...`, `INTERVAL INTERVAL ...`.
+const REPEATED_WORDS_MAX: usize = 16;
+/// Bytes of one part of a name.
+pub(super) const NAME_BYTES_MAX: usize = 128;
+/// Columns, partition columns, options, expectations of one statement.
+pub(super) const ITEMS_MAX: usize = 2_000;
+/// Buckets of one `bucket(count, column)`.
+pub(super) const BUCKETS_MAX: u32 = 10_000;
+
+/// Whether this statement may be parsed.
+///
+/// # Errors
+/// `Syntax` at the token that goes too far.
+pub(super) fn check(script: Script<'_>, piece: &Piece) -> Result<()> {
+    let mut runs: Vec<usize> = Vec::new();
+    let (mut run, mut angles, mut repeated) = (0, 0_usize, 0);
+    let mut previous: Option<&Token> = None;
+    for (TokenWithSpan { token, .. }, span) in piece.tokens.iter().zip(&piece.spans) {
+        match token {
+            Token::Whitespace(_) => continue,
+            Token::LParen | Token::LBracket | Token::LBrace => runs.push(mem::take(&mut run)),
+            Token::RParen | Token::RBracket | Token::RBrace => run = runs.pop().unwrap_or(run),
+            Token::Comma => run = 0,
+            Token::Lt if previous.is_some_and(opens_type) => angles += 1,
+            Token::Gt => angles = angles.saturating_sub(1),
+            Token::ShiftRight => angles = angles.saturating_sub(2),
+            _ => {}
+        }
+        run += 1;
+        repeated = if previous == Some(token) && matches!(token, Token::Word(_)) { repeated + 1 } else { 0 };
+        if runs.len() + angles > BRACKETS_DEPTH_MAX || repeated > REPEATED_WORDS_MAX {
+            return Err(too_deep(script, span.start));
+        }
+        if run > RUN_TOKENS_MAX {
+            return Err(script
+                .error(span.start, "this expression is too long")
+                .with_detail(format!(
+                    "the limit is {RUN_TOKENS_MAX} words and operators between two commas or brackets"
+                ))
+                .with_hint("compare with a list, as in x IN (1, 2, 3), or join with a table of the values"));
+        }
+        previous = Some(token);
+    }
+    Ok(())
+}
+
+/// A statement that is nested too deeply, at this byte.
+pub(super) fn too_deep(script: Script<'_>, offset: usize) -> Error {
+    script
+        .error(offset, "the statement is nested too deeply")
+        .with_detail(format!("the limit is {RECURSION_DEPTH_MAX} levels"))
+        .with_hint("name inner queries in front, as in WITH part AS (SELECT ...) SELECT ...")
+}
+
+/// `ARRAY<...>` and its like nest without brackets that tell them from a comparison.
+fn opens_type(token: &Token) -> bool {
+    let Token::Word(word) = token else { return false };
+    word.quote_style.is_none() && ["ARRAY", "STRUCT", "MAP"].iter().any(|name| word.value.eq_ignore_ascii_case(name))
+}
