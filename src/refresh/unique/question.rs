@@ -1,0 +1,154 @@
+//! One call of `keep`: the keys of a batch, what is known of them, and the verdict on its rows.
+//!
+//! ```text
+//!  rows           sorted by key, then row        keys      newest kept        verdict, in row order
+//!  0 a 10:00      a 0 10:00                      a         09:59              0 duplicate (1 min <= within)
+//!  1 b 10:01      a 2 11:30                      b         never              1 keep
+//!  2 a 11:30      b 1 10:01                        │                          2 keep: beyond the window of 1 h
+//!                                                  ├─ taken since the last seal
+//!                                                  └─ filters of the runs ─▶ which rows of which chunks to read
+//! ```
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, BooleanBufferBuilder};
+
+use crate::error::{Error, ErrorKind, Result};
+
+use super::keys::Keys;
+use super::run::{Chunk, Entry, NEVER_US, Run};
+use super::taken::{Taken, look_up_sorted};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// All rows that were asked for, those without a key too.
+    len: usize,
+    /// Those with a key, sorted by key, then row.
+    rows: Vec<Row>,
+    /// The distinct keys, sorted.
+    keys: Vec<u128>,
+    /// For each key the arrival of the newest row that was kept for it, or [`NEVER_US`].
+    newest_us: Vec<i64>,
+    oldest_row_us: i64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    hash: u128,
+    arrived_us: i64,
+    row: u32,
+}
+
+/// A chunk that may hold some of the keys.
+#[derive(Debug)]
+pub(super) struct LookUp {
+    pub(super) path: String,
+    /// Keys that the chunk's index counts.
+    chunk_keys: usize,
+    /// The keys that lie between the chunk's bounds.
+    keys: Range<usize>,
+    /// With a filter: places in `keys`, and the row of the chunk where that key may be.
+    candidates: Option<Vec<(u32, u16)>>,
+}
+
+impl Question {
+    pub(super) fn new(keys: &Keys, arrived_us: &[i64]) -> Result<Self> {
+        if keys.len() != arrived_us.len() || u32::try_from(keys.len()).is_err() {
+            return Err(Error::new(ErrorKind::Internal, "a batch of keys and its arrivals do not fit together"));
+        }
+        let rows = keys.present().map(|(row, hash)| Row { hash, arrived_us: arrived_us[row], row: row as u32 });
+        Ok(Self {
+            len: keys.len(),
+            rows: rows.collect(),
+            keys: Vec::new(),
+            newest_us: Vec::new(),
+            oldest_row_us: arrived_us.iter().copied().min().unwrap_or(NEVER_US),
+        })
+    }
+
+    /// Sort, and answer from memory as far as that goes: the look-ups that need chunks.
+    pub(super) fn prepare(&mut self, taken: &Taken, runs: &[Arc<Run>], within_us: Option<i64>) -> Vec<LookUp> {
+        self.rows.sort_unstable_by_key(|row| (row.hash, row.row));
+        self.keys = self.rows.iter().map(|row| row.hash).collect();
+        self.keys.dedup();
+        self.newest_us = vec![NEVER_US; self.keys.len()];
+        taken.look_up(&self.keys, |place, at| note(&mut self.newest_us, place, at));
+        // What arrived before this makes nothing in the batch a duplicate.
+        let from_us = within_us.map_or(NEVER_US, |within| self.oldest_row_us.saturating_sub(within));
+        let mut look_ups = Vec::new();
+        for run in runs.iter().filter(|run| run.newest_us() >= from_us) {
+            self.probe(run, from_us, &mut look_ups);
+        }
+        look_ups
+    }
+
+    fn probe(&self, run: &Run, from_us: i64, look_ups: &mut Vec<LookUp>) {
+        let mut start = 0;
+        for chunk in &run.chunks {
+            start += self.keys[start..].partition_point(|key| *key < chunk.first);
+            let end = start + self.keys[start..].partition_point(|key| *key <= chunk.last);
+            let candidates = chunk.filter.as_ref().map(|filter| {
+                let mut found = Vec::new();
+                for place in start..end {
+                    filter.probe(self.keys[place], |row| found.push((place as u32, row)));
+                }
+                found
+            });
+            let needed = candidates.as_ref().map_or(start < end, |found| !found.is_empty());
+            if needed && chunk.newest_us >= from_us {
+                let path = chunk.path.clone();
+                look_ups.push(LookUp { path, chunk_keys: chunk.keys, keys: start..end, candidates });
+            }
+            start = end;
+        }
+    }
+
+    /// Take in what a chunk says.
+    pub(super) fn note(&mut self, look_up: &LookUp, chunk: &Chunk) -> Result<()> {
+        if chunk.len() != look_up.chunk_keys {
+            let message = format!("{} holds {} keys instead of {}", look_up.path, chunk.len(), look_up.chunk_keys);
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
+        let Some(candidates) = &look_up.candidates else {
+            let (keys, newest_us) = (&self.keys[look_up.keys.clone()], &mut self.newest_us[look_up.keys.clone()]);
+            look_up_sorted(chunk.len(), |row| chunk.get(row), keys, |place, at| note(newest_us, place, at));
+            return Ok(());
+        };
+        for (place, row) in candidates {
+            let (place, entry) = (*place as usize, chunk.get(usize::from(*row)));
+            if entry.hash == self.keys[place] {
+                note(&mut self.newest_us, place, entry.arrived_us);
+            }
+        }
+        Ok(())
+    }
+
+    /// Which rows to keep, and the entries to remember, sorted.
+    pub(super) fn verdict(self, within_us: Option<i64>) -> (BooleanArray, Vec<Entry>) {
+        let mut keep = BooleanBufferBuilder::new(self.len);
+        keep.append_n(self.len, true);
+        let mut kept = Vec::with_capacity(self.keys.len());
+        let groups = self.rows.chunk_by(|a, b| a.hash == b.hash);
+        for (rows, before_us) in groups.zip(self.newest_us) {
+            let mut newest_us = before_us;
+            for row in rows {
+                let age_us = row.arrived_us.saturating_sub(newest_us);
+                if newest_us != NEVER_US && within_us.is_none_or(|within| age_us <= within) {
+                    keep.set_bit(row.row as usize, false);
+                } else {
+                    newest_us = row.arrived_us;
+                }
+            }
+            if newest_us != before_us {
+                kept.push(Entry { hash: rows[0].hash, arrived_us: newest_us });
+            }
+        }
+        (BooleanArray::new(keep.finish(), None), kept)
+    }
+}
+
+fn note(newest_us: &mut [i64], place: usize, at: i64) {
+    newest_us[place] = newest_us[place].max(at);
+}
