@@ -21,7 +21,7 @@ pub mod name;
 pub mod parser;
 pub mod project;
 pub mod scheduler;
-pub mod simulator;
 pub mod server;
+pub mod simulator;
 pub mod source;
 pub mod storage;

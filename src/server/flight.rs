@@ -1,0 +1,255 @@
+//! Arrow Flight SQL: which message asks for what.
+//!
+//! ```text
+//!   GetFlightInfo(command) ─┬─ statement, prepared ─▶ executed now ──────▶ ticket = random handle
+//!                           └─ metadata ───────────▶ its schema ────────▶ ticket = the command itself
+//!   DoGet(ticket) ──────────┬─ handle ─────────────▶ the rows, once
+//!                           └─ metadata ───────────▶ answered now
+//!   DoPut(command) ─────────── update ─────────────▶ executed now, count
+//!   DoAction, ListActions ──── see `actions`
+//! ```
+//!
+//! `FlightService` is implemented directly: the `FlightSqlService` of `arrow-flight` in between would fix the answers
+//! to GetSchema, PollFlightInfo and ListActions. A result has one endpoint without a location ("here") and no
+//! expiration time, which would mean that a fetch may be tried again.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::IpcWriteOptions;
+use arrow::record_batch::RecordBatch;
+use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
+use arrow_flight::sql::metadata::{SqlInfoDataBuilder, XdbcTypeInfoDataBuilder};
+use arrow_flight::sql::{
+    Any, Command, CommandGetCatalogs, CommandGetTableTypes, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
+};
+use arrow_flight::{
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
+    HandshakeResponse, PollInfo, PutResult, Result as ActionResult, SchemaAsIpc, SchemaResult, Ticket,
+};
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use prost::Message;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::service::{Caller, Service};
+use super::{Backend, Limits, actions, catalog, handles, sessions, sql_info, status, stream as result_stream, xdbc};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Serve Arrow Flight SQL over `backend` until `shutdown`; running queries are then cancelled.
+///
+/// # Errors
+/// `Internal` when the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    backend: Arc<dyn Backend>,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let service = Arc::new(Service::new(backend, limits.clone(), shutdown.clone()));
+    let flight = FlightServiceServer::from_arc(Arc::new(Flight(Arc::clone(&service))))
+        .max_decoding_message_size(limits.message_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let server = Server::builder()
+        .http2_max_header_list_size(limits.header_bytes_max)
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
+        .add_service(flight)
+        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
+    let sweeping = async {
+        let mut ticks = tokio::time::interval(limits.result_age_max.max(std::time::Duration::from_secs(1)) / 2);
+        loop {
+            ticks.tick().await;
+            service.sweep();
+        }
+    };
+    let stopped = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(limits.shutdown_grace_max).await;
+    };
+    tokio::select! {
+        served = server => served.map_err(|error| Error::new(ErrorKind::Internal, format!("Flight SQL stopped: {error}"))),
+        () = sweeping => Ok(()),
+        () = stopped => Ok(()),
+    }
+}
+
+struct Flight(Arc<Service>);
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+type Stream<T> = BoxStream<'static, std::result::Result<T, Status>>;
+
+#[tonic::async_trait]
+impl FlightService for Flight {
+    type HandshakeStream = Stream<HandshakeResponse>;
+    type ListFlightsStream = Stream<FlightInfo>;
+    type DoGetStream = Stream<FlightData>;
+    type DoPutStream = Stream<PutResult>;
+    type DoActionStream = Stream<ActionResult>;
+    type ListActionsStream = Stream<ActionType>;
+    type DoExchangeStream = Stream<FlightData>;
+
+    async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
+        let caller = self.0.caller(request.metadata());
+        let handle = self.0.sessions.insert(&caller.principal.subject, sessions::Session::default())?;
+        let mut response = Response::new(stream::empty().boxed());
+        sessions::give_token(&mut response, handle)?;
+        Ok(response)
+    }
+
+    async fn list_flights(&self, _: Request<Criteria>) -> Answer<Self::ListFlightsStream> {
+        Ok(Response::new(stream::empty().boxed()))
+    }
+
+    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
+        let caller = self.0.caller(request.metadata());
+        let descriptor = request.into_inner();
+        Ok(Response::new(self.info(&caller, descriptor).await?))
+    }
+
+    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
+        let caller = self.0.caller(request.metadata());
+        let info = self.info(&caller, request.into_inner()).await?;
+        Ok(Response::new(PollInfo {
+            info: Some(info),
+            flight_descriptor: None,
+            progress: Some(1.0),
+            expiration_time: None,
+        }))
+    }
+
+    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
+        let caller = self.0.caller(request.metadata());
+        let command = command(&request.get_ref().cmd)?;
+        let schema = match &command {
+            Command::CommandStatementQuery(query) => self.0.describe(&caller, &query.query).await?.wire.schema,
+            Command::CommandPreparedStatementQuery(query) => {
+                self.prepared(&caller, &query.prepared_statement_handle)?.1
+            }
+            metadata => metadata_schema(metadata)?,
+        };
+        let options = IpcWriteOptions::default();
+        SchemaAsIpc::new(&schema, &options).try_into().map(Response::new).map_err(status::from)
+    }
+
+    async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
+        let caller = self.0.caller(request.metadata());
+        match command(&request.get_ref().ticket)? {
+            Command::TicketStatementQuery(ticket) => {
+                Ok(Response::new(self.0.fetch(&caller, &ticket.statement_handle).await?))
+            }
+            metadata => Ok(Response::new(result_stream::one(self.metadata(&caller, metadata).await?))),
+        }
+    }
+
+    async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
+        let caller = self.0.caller(request.metadata());
+        let first = request.into_inner().message().await?;
+        let Some(descriptor) = first.and_then(|first| first.flight_descriptor) else {
+            return Err(Status::invalid_argument("the first message of a DoPut has no descriptor"));
+        };
+        let record_count = match command(&descriptor.cmd)? {
+            Command::CommandStatementUpdate(update) => self.0.update(&caller, &update.query).await?,
+            Command::CommandPreparedStatementUpdate(update) => {
+                let (sql, _) = self.prepared(&caller, &update.prepared_statement_handle)?;
+                self.0.update(&caller, &sql).await?
+            }
+            Command::CommandPreparedStatementQuery(_) => {
+                return Err(Status::invalid_argument(
+                    "parameters are not supported yet (hint: write the value itself into the statement)",
+                ));
+            }
+            other => return Err(unsupported(&other)),
+        };
+        let result = PutResult { app_metadata: DoPutUpdateResult { record_count }.encode_to_vec().into() };
+        Ok(Response::new(stream::iter([Ok(result)]).boxed()))
+    }
+
+    async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
+        let caller = self.0.caller(request.metadata());
+        actions::run(&self.0, &caller, request.into_inner()).await
+    }
+
+    async fn list_actions(&self, _: Request<Empty>) -> Answer<Self::ListActionsStream> {
+        Ok(Response::new(stream::iter(actions::list().into_iter().map(Ok)).boxed()))
+    }
+
+    async fn do_exchange(&self, _: Request<Streaming<FlightData>>) -> Answer<Self::DoExchangeStream> {
+        Err(Status::unimplemented("DoExchange is not a part of Flight SQL"))
+    }
+}
+
+impl Flight {
+    async fn info(&self, caller: &Caller, descriptor: FlightDescriptor) -> std::result::Result<FlightInfo, Status> {
+        let (schema, ticket, message) = match command(&descriptor.cmd)? {
+            Command::CommandStatementQuery(query) => self.open(caller, &query.query).await?,
+            Command::CommandPreparedStatementQuery(query) => {
+                let (sql, _) = self.prepared(caller, &query.prepared_statement_handle)?;
+                self.open(caller, &sql).await?
+            }
+            metadata => (metadata_schema(&metadata)?, metadata.into_any(), None),
+        };
+        let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.encode_to_vec()));
+        let info = FlightInfo::new().try_with_schema(&schema).map_err(status::from)?;
+        let info = info.with_endpoint(endpoint).with_descriptor(descriptor);
+        Ok(info.with_app_metadata(message.unwrap_or_default()))
+    }
+
+    async fn open(&self, caller: &Caller, sql: &str) -> std::result::Result<(SchemaRef, Any, Option<String>), Status> {
+        let opened = self.0.open(caller, sql).await?;
+        let ticket = TicketStatementQuery { statement_handle: handles::bytes(opened.handle) }.as_any();
+        Ok((opened.wire.schema, ticket, opened.message))
+    }
+
+    fn prepared(&self, caller: &Caller, handle: &[u8]) -> std::result::Result<(String, SchemaRef), Status> {
+        let found = |prepared: &mut super::service::Prepared| (prepared.sql.clone(), Arc::clone(&prepared.wire.schema));
+        self.0.prepared.with(handle, &caller.principal.subject, found)
+    }
+
+    async fn metadata(&self, caller: &Caller, command: Command) -> std::result::Result<RecordBatch, Status> {
+        match command {
+            Command::CommandGetCatalogs(_) => catalog::catalogs(),
+            Command::CommandGetTableTypes(_) => catalog::table_types(),
+            Command::CommandGetXdbcTypeInfo(command) => xdbc::answer(command),
+            Command::CommandGetDbSchemas(command) => catalog::schemas(&self.0.session(caller).await?, command),
+            Command::CommandGetTables(command) => {
+                catalog::tables(&*self.0.backend, &self.0.session(caller).await?, command).await
+            }
+            Command::CommandGetSqlInfo(command) => {
+                sql_info::answer(&self.0.session(caller).await?, &caller.principal, &self.0.limits, command.info)
+            }
+            other => Ok(RecordBatch::new_empty(metadata_schema(&other)?)),
+        }
+    }
+}
+
+/// The schema of the answer to a metadata command; it depends on the command alone.
+fn metadata_schema(command: &Command) -> std::result::Result<SchemaRef, Status> {
+    Ok(match command {
+        Command::CommandGetCatalogs(_) => CommandGetCatalogs {}.into_builder().schema(),
+        Command::CommandGetDbSchemas(command) => command.clone().into_builder().schema(),
+        Command::CommandGetTables(command) => command.clone().into_builder().schema(),
+        Command::CommandGetTableTypes(_) => CommandGetTableTypes {}.into_builder().schema(),
+        Command::CommandGetSqlInfo(_) => Arc::new(SqlInfoDataBuilder::schema().clone()),
+        Command::CommandGetXdbcTypeInfo(_) => XdbcTypeInfoDataBuilder::new().schema(),
+        Command::CommandGetPrimaryKeys(_) => catalog::primary_keys(),
+        Command::CommandGetExportedKeys(_)
+        | Command::CommandGetImportedKeys(_)
+        | Command::CommandGetCrossReference(_) => catalog::foreign_keys(),
+        other => return Err(unsupported(other)),
+    })
+}
+
+fn command(bytes: &[u8]) -> std::result::Result<Command, Status> {
+    let any = Any::decode(bytes).map_err(|error| status::malformed("the request", error))?;
+    Command::try_from(any).map_err(|error| status::malformed("the request", error))
+}
+
+fn unsupported(command: &Command) -> Status {
+    let name = command.type_url().rsplit('.').next().unwrap_or_default();
+    Status::unimplemented(format!("{name} is not supported"))
+}

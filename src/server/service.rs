@@ -1,0 +1,221 @@
+//! What the commands of Flight SQL do, apart from the protocol around them.
+//!
+//! ```text
+//!   open(sql)      take a turn ─▶ session, pinned now ─▶ execute ─▶ Pending under a handle      GetFlightInfo
+//!   fetch(handle)  take it out ─▶ take a turn ─▶ stream                                       DoGet
+//!   update(sql)    the same as open, the count at once                                        DoPut
+//!   describe(sql)  plan a query, drop it, keep its columns; nothing for a change              Prepare, GetSchema
+//! ```
+//!
+//! A query is dropped together with the call that waits for it. A change runs to its end even when its client goes
+//! away, in a task of its own: half a statement is nobody's wish.
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use arrow_flight::FlightData;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::SessionContext;
+use futures::stream::{self, BoxStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+use uuid::Uuid;
+
+use super::handles::Handles;
+use super::sessions::{self, Session};
+use super::statement::{self, Shape};
+use super::stream::{self as result_stream, Pending, Running};
+use super::wire::Wire;
+use super::{Backend, Limits, status};
+use crate::catalog::Principal;
+use crate::engine::Answer;
+
+/// One server's state.
+pub(crate) struct Service {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) limits: Limits,
+    pub(crate) prepared: Handles<Prepared>,
+    pub(crate) sessions: Handles<Session>,
+    results: Handles<Pending>,
+    running: Arc<Running>,
+    turns: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+/// Who calls, and in which session.
+pub(crate) struct Caller {
+    pub(crate) principal: Principal,
+    pub(crate) session: Option<Uuid>,
+}
+
+/// A prepared statement: its text, and what it gives.
+#[derive(Debug, Clone)]
+pub(crate) struct Prepared {
+    pub(crate) sql: String,
+    pub(crate) shape: Shape,
+    /// The columns of a query.
+    pub(crate) wire: Wire,
+}
+
+/// A statement that has been executed and waits to be fetched.
+pub(crate) struct Opened {
+    pub(crate) wire: Wire,
+    pub(crate) handle: Uuid,
+    /// What a change did, for people.
+    pub(crate) message: Option<String>,
+}
+
+impl Service {
+    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, shutdown: CancellationToken) -> Self {
+        Self {
+            backend,
+            prepared: Handles::new("prepared statement", limits.prepared_max, limits.prepared_idle_max),
+            sessions: Handles::new("session", limits.sessions_max, limits.session_idle_max),
+            results: Handles::new("result", limits.results_max, limits.result_age_max),
+            running: Arc::default(),
+            turns: Arc::new(Semaphore::new(limits.statements_max)),
+            limits,
+            shutdown,
+        }
+    }
+
+    /// Who calls. Everybody is local until there is a log-in; a handle that is not ours is nobody's session.
+    pub(crate) fn caller(&self, metadata: &MetadataMap) -> Caller {
+        Caller { principal: Principal::local(), session: sessions::handle(metadata) }
+    }
+
+    /// A session pinned to what is published now, with the caller's options.
+    pub(crate) async fn session(&self, caller: &Caller) -> Result<SessionContext, Status> {
+        let session = self.backend.session(&caller.principal).await.map_err(status::from)?;
+        self.options(caller).apply(&session);
+        Ok(session)
+    }
+
+    /// The options of the caller's session.
+    pub(crate) fn options(&self, caller: &Caller) -> Session {
+        let handle = caller.session.unwrap_or_default();
+        let found = self.sessions.with(handle.as_bytes(), &caller.principal.subject, |session| session.clone());
+        found.unwrap_or_default()
+    }
+
+    /// Execute a statement and keep its result for a fetch.
+    pub(crate) async fn open(&self, caller: &Caller, sql: &str) -> Result<Opened, Status> {
+        let deadline = Instant::now() + self.limits.statement_time_max;
+        let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
+        let (wire, rows, message) = match self.execute(caller, sql, shape, deadline).await? {
+            Answer::Rows { schema, stream } => (Wire::new(&schema), stream, None),
+            Answer::Done { message, rows_affected } => {
+                let batch = done(&message, rows_affected)?;
+                let wire = Wire::new(&batch.schema());
+                let rows = RecordBatchStreamAdapter::new(batch.schema(), stream::iter([Ok(batch)]));
+                (wire, Box::pin(rows) as _, Some(message))
+            }
+        };
+        let pending = Pending { wire: wire.clone(), rows, deadline };
+        let handle = self.results.insert(&caller.principal.subject, pending)?;
+        Ok(Opened { wire, handle, message })
+    }
+
+    /// Stream a result, once.
+    pub(crate) async fn fetch(
+        &self,
+        caller: &Caller,
+        handle: &[u8],
+    ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+        let pending = self.results.take(handle, &caller.principal.subject)?;
+        let turn = self.turn(pending.deadline).await?;
+        let cancel = self.shutdown.child_token();
+        let guard = self.running.register(Uuid::from_slice(handle).unwrap_or_default(), cancel.clone());
+        Ok(result_stream::send(pending, cancel, (turn, guard), self.limits.batches_ahead_max))
+    }
+
+    /// Cancel a result that waits or is being fetched; false when there is none of that handle.
+    pub(crate) fn cancel(&self, caller: &Caller, handle: &[u8]) -> bool {
+        let waiting = self.results.take(handle, &caller.principal.subject).is_ok();
+        waiting || Uuid::from_slice(handle).is_ok_and(|handle| self.running.cancel(handle))
+    }
+
+    /// Execute a statement that changes something; the rows it affected, 0 where that means nothing.
+    pub(crate) async fn update(&self, caller: &Caller, sql: &str) -> Result<i64, Status> {
+        let deadline = Instant::now() + self.limits.statement_time_max;
+        let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
+        match self.execute(caller, sql, shape, deadline).await? {
+            Answer::Done { rows_affected, .. } => Ok(i64::try_from(rows_affected.unwrap_or(0)).unwrap_or(i64::MAX)),
+            Answer::Rows { .. } => Err(Status::invalid_argument(
+                "the statement gives rows, but was sent as an update (hint: execute it as a query)",
+            )),
+        }
+    }
+
+    /// What a statement would give, without executing it.
+    pub(crate) async fn describe(&self, caller: &Caller, sql: &str) -> Result<Prepared, Status> {
+        let deadline = Instant::now() + self.limits.statement_time_max;
+        let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
+        let wire = match shape {
+            Shape::Change => Wire::new(&Schema::empty()),
+            Shape::Query => match self.execute(caller, sql, shape, deadline).await? {
+                Answer::Rows { schema, .. } => Wire::new(&schema),
+                Answer::Done { .. } => Wire::new(&Schema::empty()),
+            },
+        };
+        Ok(Prepared { sql: sql.to_string(), shape, wire })
+    }
+
+    async fn execute(&self, caller: &Caller, sql: &str, shape: Shape, deadline: Instant) -> Result<Answer, Status> {
+        let turn = self.turn(deadline).await?;
+        let (backend, principal, sql) = (Arc::clone(&self.backend), caller.principal.clone(), sql.to_string());
+        let options = self.options(caller);
+        let work = async move {
+            let _turn = turn;
+            let session = backend.session(&principal).await?;
+            options.apply(&session);
+            backend.execute(&session, &principal, &sql).await
+        };
+        let timed = match shape {
+            Shape::Query => tokio::time::timeout_at(deadline, work).await.map(Ok),
+            Shape::Change => tokio::time::timeout_at(deadline, tokio::spawn(work)).await,
+        };
+        match timed {
+            Ok(Ok(answer)) => answer.map_err(status::from),
+            Ok(Err(_)) => Err(Status::internal("the statement ended unexpectedly; the server's log tells why")),
+            Err(_) => Err(result_stream::too_long()),
+        }
+    }
+
+    /// Wait for a turn, but not for long: a full server says so, and drivers try again.
+    async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Status> {
+        let until = deadline.min(Instant::now() + self.limits.queue_wait_max);
+        match tokio::time::timeout_at(until, Arc::clone(&self.turns).acquire_owned()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            Ok(Err(_)) => Err(Status::unavailable("the server is stopping")),
+            Err(_) => Err(Status::unavailable(format!(
+                "{} statements are running already (hint: try again later)",
+                self.limits.statements_max
+            ))),
+        }
+    }
+
+    /// Let go of what clients have left behind.
+    pub(crate) fn sweep(&self) {
+        self.results.sweep();
+        self.prepared.sweep();
+        self.sessions.sweep();
+    }
+}
+
+/// The result of a change that is executed as a query: its count, or else its message.
+fn done(message: &str, rows_affected: Option<u64>) -> Result<RecordBatch, Status> {
+    let (field, column): (_, arrow::array::ArrayRef) = match rows_affected {
+        Some(rows) => {
+            let count = i64::try_from(rows).unwrap_or(i64::MAX);
+            (Field::new("count", DataType::Int64, false), Arc::new(Int64Array::from(vec![count])))
+        }
+        None => (Field::new("status", DataType::Utf8, false), Arc::new(StringArray::from(vec![message]))),
+    };
+    RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).map_err(status::from)
+}

@@ -1,0 +1,225 @@
+//! Sessions: options that stay with a client from one call to the next. Today: the default schema.
+//!
+//! ```text
+//!   Handshake ─────────────▶ authorization: Bearer <handle>            sent back with every call
+//!   SetSessionOptions ─────▶ Set-Cookie: arrow_flight_session_id=<handle>    for clients without a token
+//!   any call ── handle ────▶ Session { schema } ─▶ default schema of the statement
+//! ```
+//!
+//! A handshake succeeds with any credentials: on loopback it only gives drivers the token that they insist on.
+//! The messages are those of Flight.proto, which `arrow-flight` has not got.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use datafusion::prelude::SessionContext;
+use prost::{Message, Oneof};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap};
+use tonic::{Response, Status};
+use uuid::Uuid;
+
+use super::{CATALOG, status};
+
+const COOKIE: &str = "arrow_flight_session_id";
+
+/// What a client has set.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Session {
+    /// Schema of names that are written without one.
+    pub(crate) schema: Option<String>,
+}
+
+impl Session {
+    /// Let `session` resolve names as the client has asked for.
+    pub(crate) fn apply(&self, session: &SessionContext) {
+        if let Some(schema) = &self.schema {
+            session.state_ref().write().config_mut().options_mut().catalog.default_schema.clone_from(schema);
+        }
+    }
+}
+
+/// The handle that came with a call: the bearer token, or else the cookie.
+pub(crate) fn handle(metadata: &MetadataMap) -> Option<Uuid> {
+    let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
+    let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let cookie = || {
+        let cookies = text("cookie")?.split(';');
+        cookies
+            .filter_map(|cookie| cookie.trim().split_once('='))
+            .find(|(name, _)| *name == COOKIE)
+            .map(|(_, value)| value)
+    };
+    bearer.or_else(cookie).and_then(|value| Uuid::parse_str(value.trim()).ok())
+}
+
+/// Give the client its handle as a bearer token (an answer to Handshake).
+pub(crate) fn give_token<T>(response: &mut Response<T>, handle: Uuid) -> Result<(), Status> {
+    let value = AsciiMetadataValue::try_from(format!("Bearer {}", handle.simple()));
+    response.metadata_mut().insert("authorization", value.map_err(internal)?);
+    Ok(())
+}
+
+/// Give the client its handle as a cookie.
+pub(crate) fn give_cookie<T>(response: &mut Response<T>, handle: Uuid) -> Result<(), Status> {
+    let value = AsciiMetadataValue::try_from(format!("{COOKIE}={}; HttpOnly", handle.simple()));
+    response.metadata_mut().insert("set-cookie", value.map_err(internal)?);
+    Ok(())
+}
+
+fn internal(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+/// Answer SetSessionOptions: change `session`, and tell what was not understood. `schemas` are those there are.
+pub(crate) fn set(body: &Bytes, schemas: &[String], session: &mut Session) -> Result<Vec<u8>, Status> {
+    let request = SetSessionOptionsRequest::decode(body.clone())
+        .map_err(|error| status::malformed("SetSessionOptions", error))?;
+    let mut errors = HashMap::new();
+    for (name, value) in request.session_options {
+        let text = match value.option_value {
+            Some(OptionValue::String(text)) if !text.is_empty() => Some(text),
+            Some(OptionValue::String(_)) | None => None,
+            Some(_) => {
+                errors.insert(name, OptionError { value: INVALID_VALUE });
+                continue;
+            }
+        };
+        match (name.as_str(), text) {
+            ("catalog", None) => {}
+            ("catalog", Some(catalog)) if catalog == CATALOG => {}
+            ("schema", None) => session.schema = None,
+            ("schema", Some(schema)) if schemas.contains(&schema) => session.schema = Some(schema),
+            ("catalog" | "schema", Some(_)) => {
+                errors.insert(name, OptionError { value: INVALID_VALUE });
+            }
+            _ => {
+                errors.insert(name, OptionError { value: INVALID_NAME });
+            }
+        }
+    }
+    Ok(SetSessionOptionsResult { errors }.encode_to_vec())
+}
+
+/// Answer GetSessionOptions.
+pub(crate) fn get(session: &Session) -> Vec<u8> {
+    let text = |text: &str| SessionOptionValue { option_value: Some(OptionValue::String(text.to_string())) };
+    let mut session_options = HashMap::from([("catalog".to_string(), text(CATALOG))]);
+    if let Some(schema) = &session.schema {
+        session_options.insert("schema".to_string(), text(schema));
+    }
+    GetSessionOptionsResult { session_options }.encode_to_vec()
+}
+
+/// Answer CloseSession.
+pub(crate) fn closed() -> Vec<u8> {
+    CloseSessionResult { status: CLOSED }.encode_to_vec()
+}
+
+const INVALID_NAME: i32 = 1;
+const INVALID_VALUE: i32 = 2;
+const CLOSED: i32 = 1;
+
+#[derive(Clone, PartialEq, Message)]
+struct SessionOptionValue {
+    #[prost(oneof = "OptionValue", tags = "1, 2, 3, 4, 5")]
+    option_value: Option<OptionValue>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum OptionValue {
+    #[prost(string, tag = "1")]
+    String(String),
+    #[prost(bool, tag = "2")]
+    Bool(bool),
+    #[prost(sfixed64, tag = "3")]
+    Int64(i64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(message, tag = "5")]
+    StringList(StringList),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringList {
+    #[prost(string, repeated, tag = "1")]
+    values: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SetSessionOptionsRequest {
+    #[prost(map = "string, message", tag = "1")]
+    session_options: HashMap<String, SessionOptionValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OptionError {
+    #[prost(int32, tag = "1")]
+    value: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct SetSessionOptionsResult {
+    #[prost(map = "string, message", tag = "1")]
+    errors: HashMap<String, OptionError>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct GetSessionOptionsResult {
+    #[prost(map = "string, message", tag = "1")]
+    session_options: HashMap<String, SessionOptionValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CloseSessionResult {
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(options: &[(&str, OptionValue)]) -> Bytes {
+        let value = |value: &OptionValue| SessionOptionValue { option_value: Some(value.clone()) };
+        let session_options = options.iter().map(|(name, option)| (name.to_string(), value(option))).collect();
+        SetSessionOptionsRequest { session_options }.encode_to_vec().into()
+    }
+
+    fn errors(body: &Bytes, session: &mut Session) -> Vec<(String, i32)> {
+        let result = set(body, &["gold".to_string()], session).unwrap();
+        let result = SetSessionOptionsResult::decode(&*result).unwrap();
+        let mut errors: Vec<_> = result.errors.into_iter().map(|(name, error)| (name, error.value)).collect();
+        errors.sort();
+        errors
+    }
+
+    #[test]
+    fn known_options_are_kept_and_the_others_named() {
+        let mut session = Session::default();
+        let text = |text: &str| OptionValue::String(text.to_string());
+        assert_eq!(errors(&request(&[("catalog", text("flash")), ("schema", text("gold"))]), &mut session), []);
+        assert_eq!(session.schema.as_deref(), Some("gold"));
+
+        let wrong = request(&[("catalog", text("x")), ("schema", OptionValue::Bool(true)), ("colour", text("red"))]);
+        let expected = [("catalog", INVALID_VALUE), ("colour", INVALID_NAME), ("schema", INVALID_VALUE)];
+        assert_eq!(errors(&wrong, &mut session), expected.map(|(name, value)| (name.to_string(), value)));
+        assert_eq!(session.schema.as_deref(), Some("gold"));
+
+        assert_eq!(errors(&request(&[("schema", text(""))]), &mut session), []);
+        assert_eq!(session.schema, None);
+    }
+
+    #[test]
+    fn the_handle_is_found_in_the_token_or_the_cookie() {
+        let id = Uuid::new_v4();
+        let mut metadata = MetadataMap::new();
+        assert_eq!(handle(&metadata), None);
+        metadata.insert("cookie", format!("a=b; {COOKIE}={}; c=d", id.simple()).parse().unwrap());
+        assert_eq!(handle(&metadata), Some(id));
+        let other = Uuid::new_v4();
+        metadata.insert("authorization", format!("Bearer {}", other.simple()).parse().unwrap());
+        assert_eq!(handle(&metadata), Some(other));
+        metadata.insert("authorization", "Bearer not-ours".parse().unwrap());
+        assert_eq!(handle(&metadata), None);
+    }
+}
