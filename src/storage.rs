@@ -20,6 +20,25 @@
 //!     └─ any error: re-open the table, then decide  txn >= E: AlreadyCommitted | lost race: rebase | give up
 //! ```
 
+mod action;
+mod decide;
+mod delta;
+mod encode;
+mod location;
+mod log;
+mod partition;
+mod provider;
+mod prune;
+mod records;
+pub mod schema;
+mod stage;
+mod state;
+mod stats;
+mod table;
+
+pub use delta::DeltaStorage;
+pub use location::StorageOptions;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -116,15 +135,24 @@ pub struct Changes {
     pub removed: Vec<Arc<DataFile>>,
 }
 
-/// The lake. [`crate::storage::delta::DeltaStorage`] is the implementor, over any object store.
+/// The lake. [`DeltaStorage`] is the implementor, over any object store.
 #[async_trait]
 pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Make the lake's objects readable in plans that run on `runtime`; needed once before a plan over a
+    /// [`Storage::provider`] runs there.
+    fn register(&self, runtime: &datafusion::execution::runtime_env::RuntimeEnv);
+
     /// Make the table where it does not exist; version 0 has the schema and no rows. Idempotent.
     ///
     /// # Errors
     /// `Definition` for a type that a Delta reader would misread; `Storage`.
-    async fn create(&self, location: &str, schema: &SchemaRef, partitioned_by: &[String], comment: Option<&str>)
-    -> Result<Snapshot>;
+    async fn create(
+        &self,
+        location: &str,
+        schema: &SchemaRef,
+        partitioned_by: &[String],
+        comment: Option<&str>,
+    ) -> Result<Snapshot>;
 
     /// The table at `version`, or at its newest one. Served from memory where the handle is fresh.
     ///

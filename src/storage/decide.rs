@@ -1,0 +1,173 @@
+//! What to do after a conditional put of a commit failed. Pure.
+//!
+//! ```text
+//!   the table, read again      ┌ our own try is in the log, or txn >= epoch ──▶ AlreadyCommitted(version)
+//!        │                     ├ tries are used up ──────────────────────────▶ GiveUp
+//!   after_error ───────────────┼ a file to remove was merged into others ────▶ Rebase, removing those
+//!                              ├ a file to remove is gone otherwise ─────────▶ GiveUp(Conflict)
+//!                              └ else ───────────────────────────────────────▶ Rebase
+//! ```
+//!
+//! An error never tells that the commit did not land: the answer may be lost after the write.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::epoch::{Epoch, Version};
+use crate::error::{Error, ErrorKind};
+use crate::storage::action::LogEntry;
+
+/// What the log says after the error.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    /// The epoch that we tried to commit.
+    pub(crate) epoch: Option<Epoch>,
+    /// The id of our try.
+    pub(crate) commit_id: &'a str,
+    /// The files that we want to remove.
+    pub(crate) remove: &'a BTreeSet<String>,
+    /// The newest epoch of the table.
+    pub(crate) table_epoch: Epoch,
+    /// Commits that came since our base, oldest first.
+    pub(crate) since: &'a [std::sync::Arc<LogEntry>],
+    /// Paths of the active files.
+    pub(crate) active: &'a HashSet<&'a str>,
+    /// Tries so far, this one included.
+    pub(crate) tries: u32,
+    /// The most tries.
+    pub(crate) tries_max: u32,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum AfterError {
+    /// It landed: our own try, at this version, or the epoch, at a version to be looked up.
+    AlreadyCommitted(Option<Version>),
+    /// Try again on top of the newest version, removing these files.
+    Rebase(BTreeSet<String>),
+    /// Tell the caller.
+    GiveUp(Error),
+}
+
+/// See the module. `error` is why the put failed.
+pub(crate) fn after_error(facts: &Facts<'_>, error: Error) -> AfterError {
+    let ours = facts.since.iter().find(|entry| entry.commit_id.as_deref() == Some(facts.commit_id));
+    if let Some(entry) = ours {
+        return AfterError::AlreadyCommitted(Some(entry.version));
+    }
+    if facts.epoch.is_some_and(|epoch| facts.table_epoch >= epoch) {
+        return AfterError::AlreadyCommitted(None);
+    }
+    if facts.tries >= facts.tries_max {
+        return AfterError::GiveUp(error);
+    }
+    let remove = follow_rewrites(facts.remove.clone(), facts.since);
+    match remove.iter().find(|path| !facts.active.contains(path.as_str())) {
+        Some(path) => AfterError::GiveUp(gone(path)),
+        None => AfterError::Rebase(remove),
+    }
+}
+
+/// A file to remove is not in the table any more.
+pub(crate) fn gone(path: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("file \"{path}\" is not in the table any more"))
+        .with_detail("another writer replaced it")
+        .with_hint("compute the change again from the newest version")
+}
+
+/// Where all inputs of a rewrite were to go, its outputs go instead: they hold the same rows.
+fn follow_rewrites(mut remove: BTreeSet<String>, since: &[std::sync::Arc<LogEntry>]) -> BTreeSet<String> {
+    for entry in since.iter().filter(|entry| !entry.data_change && !entry.removed.is_empty()) {
+        if entry.removed.iter().all(|file| remove.contains(&file.path)) {
+            entry.removed.iter().for_each(|file| {
+                remove.remove(&file.path);
+            });
+            remove.extend(entry.added.iter().map(|file| file.path.clone()));
+        }
+    }
+    remove
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::storage::DataFile;
+
+    fn file(path: &str) -> Arc<DataFile> {
+        Arc::new(DataFile {
+            path: path.into(),
+            size: 1,
+            rows: 1,
+            partition: vec![],
+            stats: Default::default(),
+            modified_ms: 0,
+        })
+    }
+
+    fn entry(version: Version, id: &str, removed: &[&str], added: &[&str], data_change: bool) -> Arc<LogEntry> {
+        Arc::new(LogEntry {
+            version,
+            timestamp_ms: 0,
+            commit_id: Some(id.into()),
+            epoch: None,
+            added: added.iter().map(|path| file(path)).collect(),
+            removed: removed.iter().map(|path| file(path)).collect(),
+            data_change,
+        })
+    }
+
+    fn run(remove: &[&str], since: &[Arc<LogEntry>], active: &[&str], table_epoch: Epoch, tries: u32) -> AfterError {
+        let remove = remove.iter().map(|path| path.to_string()).collect();
+        let active = active.iter().copied().collect();
+        let facts = Facts {
+            epoch: Some(5),
+            commit_id: "mine",
+            remove: &remove,
+            table_epoch,
+            since,
+            active: &active,
+            tries,
+            tries_max: 3,
+        };
+        after_error(&facts, Error::new(ErrorKind::Storage, "the put failed"))
+    }
+
+    #[test]
+    fn a_lost_answer_is_recognised_by_id_and_by_epoch() {
+        let landed = [entry(8, "mine", &["a"], &["b"], true)];
+        assert!(matches!(run(&["a"], &landed, &["b"], 4, 3), AfterError::AlreadyCommitted(Some(8))));
+        let twin = [entry(8, "theirs", &["a"], &["b"], true)];
+        assert!(matches!(run(&["a"], &twin, &["b"], 5, 1), AfterError::AlreadyCommitted(None)));
+        assert!(matches!(run(&["a"], &twin, &["b"], 6, 3), AfterError::AlreadyCommitted(None)));
+    }
+
+    #[test]
+    fn a_lost_race_is_rebased_while_the_removes_stand() {
+        let append = [entry(8, "theirs", &[], &["n"], true)];
+        let AfterError::Rebase(remove) = run(&["a"], &append, &["a", "n"], 4, 1) else { panic!() };
+        assert_eq!(remove, BTreeSet::from(["a".to_string()]));
+        assert!(matches!(run(&[], &append, &["n"], 4, 2), AfterError::Rebase(remove) if remove.is_empty()));
+    }
+
+    #[test]
+    fn a_file_that_went_is_a_conflict() {
+        let overwrite = [entry(8, "theirs", &["a"], &["n"], true)];
+        let AfterError::GiveUp(error) = run(&["a"], &overwrite, &["n"], 4, 1) else { panic!() };
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn a_rewrite_is_followed_only_when_all_its_inputs_go() {
+        let merged = [entry(8, "theirs", &["a", "b"], &["ab"], false)];
+        let AfterError::Rebase(remove) = run(&["a", "b", "c"], &merged, &["ab", "c"], 4, 1) else { panic!() };
+        assert_eq!(remove, BTreeSet::from(["ab".to_string(), "c".to_string()]));
+        assert!(matches!(run(&["a"], &merged, &["ab", "c"], 4, 1), AfterError::GiveUp(_)));
+    }
+
+    #[test]
+    fn tries_are_limited() {
+        let AfterError::GiveUp(error) = run(&[], &[], &[], 4, 3) else { panic!() };
+        assert_eq!(error.message(), "the put failed");
+    }
+}

@@ -1,0 +1,236 @@
+//! The Delta log of one table: opened and replayed by deltalake, then read commit by commit.
+//!
+//! ```text
+//!   open:    _last_checkpoint, checkpoint, JSON tail ─deltalake─▶ Opened { snapshot, tombstones }
+//!   follow:  GET {v+1}.json, {v+2}.json, … until there is none   ─action::parse─▶ Parsed
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deltalake_core::DeltaTableError;
+use deltalake_core::kernel::EagerSnapshot;
+use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow as _;
+use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use futures::{StreamExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStore, ObjectStoreExt};
+use url::Url;
+
+use crate::epoch::{Epoch, Version};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::action::{self, APP_ID, Parsed};
+use crate::storage::schema::from_delta_schema;
+use crate::storage::{DataFile, Snapshot};
+
+/// Commits read at the same time.
+const PARALLEL_READS_MAX: usize = 16;
+
+/// A table as its log tells at one version.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) snapshot: Snapshot,
+    /// Removed files, by path, with the time of their removal in milliseconds since 1970 UTC.
+    pub(crate) tombstones: HashMap<String, i64>,
+}
+
+/// Where the entry of a version stands.
+pub(crate) fn entry_path(location: &str, version: Version) -> Result<Path> {
+    path_of(&format!("{location}/_delta_log/{version:020}.json"))
+}
+
+/// A path below the lake's root.
+pub(crate) fn path_of(path: &str) -> Result<Path> {
+    Path::parse(path).map_err(|error| {
+        Error::new(ErrorKind::Definition, format!("\"{path}\" is not a path of the lake"))
+            .with_detail(error.to_string())
+    })
+}
+
+/// What deltalake works on. Its URLs only need a path; `file` makes it sort what a folder lists.
+pub(crate) fn log_store(store: &Arc<dyn ObjectStore>, location: &str) -> Result<LogStoreRef> {
+    let url = Url::parse(&format!("file:///{location}/"))
+        .map_err(|error| Error::new(ErrorKind::Definition, format!("location \"{location}\": {error}")))?;
+    let table = Arc::new(PrefixStore::new(Arc::clone(store), path_of(location)?));
+    Ok(default_logstore(table, Arc::clone(store), &url, &StorageConfig::default()))
+}
+
+/// Replay the log up to `version`, or to its end.
+///
+/// # Errors
+/// `NotFound`, `Corrupt`, `Storage`.
+pub(crate) async fn open(store: &Arc<dyn ObjectStore>, location: &str, version: Option<Version>) -> Result<Opened> {
+    let log_store = log_store(store, location)?;
+    let replayed = match EagerSnapshot::try_new(log_store.as_ref(), version).await {
+        Ok(replayed) => replayed,
+        Err(error) => return Err(explain(store, location, version, error).await),
+    };
+    let protocol = replayed.protocol();
+    if protocol.min_reader_version() > 1 {
+        return Err(Error::new(
+            ErrorKind::Storage,
+            format!("\"{location}\" needs Delta reader {}, we read version 1", protocol.min_reader_version()),
+        )
+        .with_hint("another writer upgraded this table; write it again without table features"));
+    }
+    let delta: arrow::datatypes::Schema = replayed
+        .schema()
+        .as_ref()
+        .try_into_arrow()
+        .map_err(|error| Error::new(ErrorKind::Corrupt, format!("the schema of \"{location}\": {error}")))?;
+    let mut snapshot = Snapshot {
+        location: location.to_string(),
+        version: replayed.version(),
+        schema: from_delta_schema(&delta).map_err(|error| error.context(format!("\"{location}\"")))?,
+        partitioned_by: replayed.metadata().partition_columns().to_vec(),
+        files: Arc::default(),
+        epoch: 0,
+    };
+    let failed = |error| delta_error(location, &error);
+    let mut files = Vec::new();
+    let mut views = replayed.file_views(log_store.as_ref(), None);
+    while let Some(view) = views.try_next().await.map_err(failed)? {
+        #[expect(deprecated, reason = "an Add is what the rest of this module speaks")]
+        let add = view.add_action();
+        files.push(Arc::new(action::data_file(&add, &snapshot)?));
+    }
+    files.sort_by(|a: &Arc<DataFile>, b| a.path.cmp(&b.path));
+    snapshot.files = Arc::new(files);
+    let epoch = replayed.transaction_version(log_store.as_ref(), APP_ID).await.map_err(failed)?;
+    snapshot.epoch = epoch.and_then(|epoch| Epoch::try_from(epoch).ok()).unwrap_or(0);
+    let tombstones = tombstones(store, location, snapshot.version, &log_store).await?;
+    Ok(Opened { snapshot, tombstones })
+}
+
+/// Removed files that the log still names.
+async fn tombstones(
+    _store: &Arc<dyn ObjectStore>,
+    location: &str,
+    version: Version,
+    log_store: &LogStoreRef,
+) -> Result<HashMap<String, i64>> {
+    let failed = |error| delta_error(location, &error);
+    let state = deltalake_core::table::state::DeltaTableState::try_new(log_store.as_ref(), Some(version))
+        .await
+        .map_err(failed)?;
+    let views = state.all_tombstones(log_store.as_ref());
+    let found = views.map_ok(|view| (view.path().into_owned(), view.deletion_timestamp().unwrap_or(0)));
+    found.try_collect().await.map_err(failed)
+}
+
+fn delta_error(location: &str, error: &DeltaTableError) -> Error {
+    let kind = match error {
+        DeltaTableError::NotATable(_) | DeltaTableError::InvalidVersion(_) => ErrorKind::NotFound,
+        DeltaTableError::ObjectStore { source: object_store::Error::NotFound { .. } } => ErrorKind::NotFound,
+        DeltaTableError::ObjectStore { .. } | DeltaTableError::Io { .. } => ErrorKind::Storage,
+        _ => ErrorKind::Corrupt,
+    };
+    Error::new(kind, format!("the Delta table \"{location}\" cannot be opened")).with_detail(error.to_string())
+}
+
+/// A better error than deltalake's: there is no such table, or this entry of the log cannot be read.
+async fn explain(
+    store: &Arc<dyn ObjectStore>,
+    location: &str,
+    version: Option<Version>,
+    error: DeltaTableError,
+) -> Error {
+    let folder = match path_of(&format!("{location}/_delta_log")) {
+        Ok(folder) => folder,
+        Err(error) => return error,
+    };
+    let listed: Vec<_> = match store.list(Some(&folder)).try_collect().await {
+        Ok(listed) => listed,
+        Err(error) => return Error::from(error).context(format!("the Delta log of \"{location}\"")),
+    };
+    if listed.is_empty() {
+        return Error::new(ErrorKind::NotFound, format!("there is no Delta table at \"{location}\""));
+    }
+    let empty = Snapshot {
+        location: location.to_string(),
+        version: 0,
+        schema: Arc::new(arrow::datatypes::Schema::empty()),
+        partitioned_by: Vec::new(),
+        files: Arc::default(),
+        epoch: 0,
+    };
+    let mut entries: Vec<&Path> = listed.iter().map(|meta| &meta.location).collect();
+    entries.retain(|path| path.extension() == Some("json"));
+    entries.sort();
+    let newest = entries.last().and_then(|path| version_of(path));
+    if let (Some(version), Some(newest)) = (version, newest)
+        && version > newest
+    {
+        let message = format!("\"{location}\" has no version {version}; its newest is {newest}");
+        return Error::new(ErrorKind::NotFound, message);
+    }
+    for path in entries.into_iter().rev() {
+        let Ok(bytes) = get(store, path).await else { continue };
+        if let Err(error) = action::parse(&bytes, path.as_ref(), &empty)
+            && error.kind() == ErrorKind::Corrupt
+        {
+            return error;
+        }
+    }
+    delta_error(location, &error)
+}
+
+/// The version whose entry this is.
+pub(crate) fn version_of(path: &Path) -> Option<Version> {
+    path.filename()?.strip_suffix(".json")?.parse().ok()
+}
+
+async fn get(store: &Arc<dyn ObjectStore>, path: &Path) -> object_store::Result<bytes::Bytes> {
+    store.get(path).await?.bytes().await
+}
+
+/// The commit that made `version`; `None` where there is none.
+///
+/// # Errors
+/// `Corrupt`, `Storage`.
+pub(crate) async fn read(store: &Arc<dyn ObjectStore>, of: &Snapshot, version: Version) -> Result<Option<Parsed>> {
+    let path = entry_path(&of.location, version)?;
+    match get(store, &path).await {
+        Ok(bytes) => action::parse(&bytes, path.as_ref(), of).map(Some),
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(Error::from(error).context(format!("reading \"{path}\""))),
+    }
+}
+
+/// The commits of `versions`, oldest first.
+///
+/// # Errors
+/// `NotFound` when one of them was cleaned away.
+pub(crate) async fn read_range(
+    store: &Arc<dyn ObjectStore>,
+    of: &Snapshot,
+    versions: std::ops::RangeInclusive<Version>,
+) -> Result<Vec<Parsed>> {
+    let reads = futures::stream::iter(versions).map(|version| async move {
+        read(store, of, version).await?.ok_or_else(|| {
+            let message = format!("version {version} of \"{}\" is not in the Delta log any more", of.location);
+            Error::new(ErrorKind::NotFound, message)
+                .with_detail("the log is kept for one day")
+                .with_hint("refresh in full from the newest version")
+        })
+    });
+    reads.buffered(PARALLEL_READS_MAX).try_collect().await
+}
+
+/// The version of the newest checkpoint, as the hint beside the log tells.
+pub(crate) async fn checkpoint_version(store: &Arc<dyn ObjectStore>, location: &str) -> Result<Option<Version>> {
+    #[derive(serde::Deserialize)]
+    struct Hint {
+        version: Version,
+    }
+    let path = path_of(&format!("{location}/_delta_log/_last_checkpoint"))?;
+    match get(store, &path).await {
+        Ok(bytes) => {
+            let hint: Hint = serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))?;
+            Ok(Some(hint.version))
+        }
+        Err(object_store::Error::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

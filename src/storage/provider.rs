@@ -1,0 +1,227 @@
+//! The rows of a snapshot's files as a table of DataFusion: one `DataSourceExec` over `ParquetSource`.
+//!
+//! ```text
+//!   Snapshot, files ─prune─▶ files that may match ─by size─▶ file groups, one per core
+//!                                  │                             │ partition values as constants
+//!                                  ▼                             ▼ Parquet footers from the runtime's cache
+//!                            exact statistics             DataSourceExec      columns [stored…, partition…],
+//!                            (count, min, max)                                projected to the declared order
+//! ```
+//!
+//! The plan is an ordinary one: it refers to files by path, so it can be sent elsewhere.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use async_trait::async_trait;
+use chrono::DateTime;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::config::TableParquetOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::Result as DfResult;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::error::Result;
+use crate::storage::prune::{self, Candidate};
+use crate::storage::stats::bounds_are_exact;
+use crate::storage::{DataFile, Snapshot};
+
+/// Below this many bytes a scan is not spread over cores: starting them takes longer than reading.
+const SPREAD_BYTES_MIN: u64 = 1024 * 1024;
+
+/// The last bytes of a file, read at once; most footers fit.
+const FOOTER_BYTES: usize = 32 * 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct DeltaProvider {
+    snapshot: Snapshot,
+    files: Arc<Vec<Arc<DataFile>>>,
+    store: Arc<dyn ObjectStore>,
+    url: ObjectStoreUrl,
+    /// Stored columns, then partition columns.
+    scan_schema: TableSchema,
+    /// For each column of the declared schema its place in `scan_schema`.
+    places: Vec<usize>,
+}
+
+impl DeltaProvider {
+    /// The rows of `files`, or of all files of the snapshot.
+    pub(crate) fn new(
+        snapshot: Snapshot,
+        files: Option<Vec<Arc<DataFile>>>,
+        store: Arc<dyn ObjectStore>,
+        url: ObjectStoreUrl,
+    ) -> Self {
+        let partition_at = |name: &String| snapshot.partitioned_by.iter().position(|other| other == name);
+        let fields = snapshot.schema.fields();
+        let stored: Vec<FieldRef> =
+            fields.iter().filter(|field| partition_at(field.name()).is_none()).map(Arc::clone).collect();
+        let by_name = |name: &String| snapshot.schema.column_with_name(name).map(|(at, _)| Arc::clone(&fields[at]));
+        let partitions: Vec<FieldRef> = snapshot.partitioned_by.iter().filter_map(by_name).collect();
+        let mut next = 0;
+        let places = fields.iter().map(|field| match partition_at(field.name()) {
+            Some(at) => stored.len() + at,
+            None => {
+                next += 1;
+                next - 1
+            }
+        });
+        let places = places.collect();
+        let scan_schema =
+            TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(partitions).build();
+        let files = files.map_or_else(|| Arc::clone(&snapshot.files), Arc::new);
+        Self { snapshot, files, store, url, scan_schema, places }
+    }
+
+    fn object(&self, candidate: &Candidate, stats: Statistics) -> Result<PartitionedFile> {
+        let path = format!("{}/{}", self.snapshot.location, candidate.file.path);
+        let meta = ObjectMeta {
+            location: Path::parse(&path).map_err(object_store::Error::from)?,
+            last_modified: DateTime::from_timestamp_millis(candidate.file.modified_ms).unwrap_or_default(),
+            size: candidate.file.size,
+            e_tag: None,
+            version: None,
+        };
+        let mut file = PartitionedFile::new_from_meta(meta).with_partition_values(candidate.partition.clone());
+        // Not `with_statistics`, which takes it that a partition value is never NULL.
+        file.statistics = Some(Arc::new(stats));
+        Ok(file)
+    }
+
+    /// What is known about one file: columns as in `scan_schema`.
+    fn statistics(&self, candidate: &Candidate) -> Statistics {
+        let rows = candidate.file.rows;
+        let stored = self.scan_schema.file_schema().fields().iter().map(|field| {
+            let Some(stats) = candidate.file.stats.get(field.name()) else {
+                return ColumnStatistics::new_unknown();
+            };
+            let bound = |value: &Option<_>| match value.clone() {
+                None => Precision::Absent,
+                Some(value) if bounds_are_exact(field.data_type()) => Precision::Exact(value),
+                Some(value) => Precision::Inexact(value),
+            };
+            let mut column = ColumnStatistics::new_unknown();
+            column.null_count = Precision::Exact(stats.nulls as usize);
+            (column.min_value, column.max_value) = (bound(&stats.min), bound(&stats.max));
+            column
+        });
+        let partitions = candidate.partition.iter().map(|value| {
+            let mut column = ColumnStatistics::new_unknown();
+            if value.is_null() {
+                column.null_count = Precision::Exact(rows as usize);
+            } else {
+                column.null_count = Precision::Exact(0);
+                column.min_value = Precision::Exact(value.clone());
+                column.max_value = Precision::Exact(value.clone());
+            }
+            column
+        });
+        Statistics {
+            num_rows: Precision::Exact(rows as usize),
+            total_byte_size: Precision::Inexact(candidate.file.size as usize),
+            column_statistics: stored.chain(partitions).collect(),
+        }
+    }
+
+    fn source(&self, session: &dyn Session) -> ParquetSource {
+        let options = TableParquetOptions {
+            global: session.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let footers = session.runtime_env().cache_manager.get_file_metadata_cache();
+        let reader = CachedParquetFileReaderFactory::new(Arc::clone(&self.store), footers);
+        ParquetSource::new(self.scan_schema.clone())
+            .with_table_parquet_options(options)
+            .with_pushdown_filters(true)
+            .with_metadata_size_hint(FOOTER_BYTES)
+            .with_parquet_file_reader_factory(Arc::new(reader))
+    }
+
+    fn plan(
+        &self,
+        session: &dyn Session,
+        projection: &[usize],
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (schema, keys) = (&self.snapshot.schema, &self.snapshot.partitioned_by);
+        let candidates = prune::prune(session, schema, keys, &self.files, filters)?;
+        if candidates.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(projection)?))));
+        }
+        let each: Vec<Statistics> = candidates.iter().map(|candidate| self.statistics(candidate)).collect();
+        let total = Statistics::try_merge_iter(&each, self.scan_schema.table_schema())?;
+        let files = candidates.iter().zip(each).map(|(candidate, stats)| self.object(candidate, stats));
+        let groups = spread(files.collect::<Result<_>>()?, session.config().target_partitions());
+        let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(self.source(session)))
+            .with_file_groups(groups)
+            .with_statistics(total)
+            .with_projection_indices(Some(projection.iter().map(|&at| self.places[at]).collect()))?
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+/// Files in at most `cores` groups of about the same size; the largest files first, so that none comes late.
+fn spread(mut files: Vec<PartitionedFile>, cores: usize) -> Vec<FileGroup> {
+    let bytes: u64 = files.iter().map(|file| file.object_meta.size).sum();
+    if bytes < SPREAD_BYTES_MIN || cores < 2 || files.len() < 2 {
+        return vec![FileGroup::new(files)];
+    }
+    files.sort_by_key(|file| std::cmp::Reverse(file.object_meta.size));
+    let mut groups: Vec<(u64, Vec<PartitionedFile>)> = vec![Default::default(); cores.min(files.len())];
+    for file in files {
+        if let Some(group) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+            group.0 += file.object_meta.size;
+            group.1.push(file);
+        }
+    }
+    groups.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
+}
+
+#[async_trait]
+impl TableProvider for DeltaProvider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.snapshot.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(filters.iter().map(|filter| prune::support(filter, &self.snapshot.partitioned_by)).collect())
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let all: Vec<usize>;
+        let projection = match projection {
+            Some(projection) => projection,
+            None => {
+                all = (0..self.places.len()).collect();
+                &all
+            }
+        };
+        Ok(self.plan(session, projection, filters, limit)?)
+    }
+}

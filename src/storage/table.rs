@@ -1,0 +1,252 @@
+//! The handle of one table: its newest version in memory, and the recent commits that lead to it.
+//!
+//! ```text
+//!   history   [v-2] [v-1] [v]──────▶ current snapshot          apply: one step forward
+//!                  ◀───undo───       an older snapshot         no file of the log is read
+//! ```
+//!
+//! The handle is opened from the log once; after that it changes by commits of this process, and by following the
+//! log when another writer is met. It holds one pointer per active file and at most
+//! [`crate::storage::StorageOptions::history_commits_max`] commits, so it does not grow with time.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::epoch::{Epoch, Version};
+use crate::storage::action::{LogEntry, Parsed};
+use crate::storage::log::Opened;
+use crate::storage::{Changes, DataFile, Snapshot};
+
+/// A table of the lake.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    /// Its handle; `None` until it is opened.
+    pub(crate) handle: parking_lot::Mutex<Option<Handle>>,
+    /// Held while the log is written or followed.
+    pub(crate) gate: tokio::sync::Mutex<()>,
+    /// Held while the table is maintained.
+    pub(crate) upkeep: tokio::sync::Mutex<()>,
+    /// Numbers the files that are staged.
+    pub(crate) staged: AtomicU64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    /// The newest version that we know.
+    pub(crate) current: Snapshot,
+    /// The commits that led to it, oldest first, without gaps.
+    history: VecDeque<Arc<LogEntry>>,
+    /// The epoch of the version before the first commit in `history`.
+    base_epoch: Epoch,
+    /// Files that were removed and may still lie in the folder, with the time of removal in milliseconds.
+    pub(crate) tombstones: HashMap<String, i64>,
+    /// When the log was last looked at, in milliseconds since 1970 UTC; 0: look before the next use.
+    pub(crate) seen_ms: i64,
+    history_max: usize,
+}
+
+impl Handle {
+    /// The handle of a table that was just opened.
+    pub(crate) fn new(opened: Opened, seen_ms: i64, history_max: usize) -> Self {
+        Self {
+            base_epoch: opened.snapshot.epoch,
+            current: opened.snapshot,
+            history: VecDeque::new(),
+            tombstones: opened.tombstones,
+            seen_ms,
+            history_max,
+        }
+    }
+
+    /// One step forward: `entry` makes the next version.
+    pub(crate) fn apply(&mut self, entry: Arc<LogEntry>) {
+        let gone: HashSet<&str> = entry.removed.iter().map(|file| file.path.as_str()).collect();
+        let mut files: Vec<Arc<DataFile>> = Vec::with_capacity(self.current.files.len() + entry.added.len());
+        if gone.is_empty() {
+            files.extend(self.current.files.iter().cloned());
+        } else {
+            files.extend(self.current.files.iter().filter(|file| !gone.contains(file.path.as_str())).cloned());
+        }
+        files.extend(entry.added.iter().cloned());
+        for file in &entry.removed {
+            self.tombstones.insert(file.path.clone(), entry.timestamp_ms);
+        }
+        for file in &entry.added {
+            self.tombstones.remove(&file.path);
+        }
+        self.current.files = Arc::new(files);
+        self.current.version = entry.version;
+        self.current.epoch = self.current.epoch.max(entry.epoch.unwrap_or(0));
+        self.history.push_back(entry);
+        while self.history.len() > self.history_max {
+            if let Some(dropped) = self.history.pop_front() {
+                self.base_epoch = self.base_epoch.max(dropped.epoch.unwrap_or(0));
+            }
+        }
+    }
+
+    /// A commit of another writer on top of the current version: its removed files are those that we know.
+    pub(crate) fn resolve(&self, version: Version, parsed: Parsed) -> LogEntry {
+        let gone: HashSet<&str> = parsed.removed.iter().map(String::as_str).collect();
+        let removed = self.current.files.iter().filter(|file| gone.contains(file.path.as_str())).cloned();
+        LogEntry {
+            version,
+            timestamp_ms: parsed.timestamp_ms,
+            commit_id: parsed.commit_id,
+            epoch: parsed.epoch,
+            removed: if gone.is_empty() { Vec::new() } else { removed.collect() },
+            added: parsed.added,
+            data_change: parsed.data_change,
+        }
+    }
+
+    /// The oldest version whose snapshot and later changes are in memory.
+    pub(crate) fn oldest(&self) -> Version {
+        self.current.version - self.history.len() as Version
+    }
+
+    /// Commits of versions after `version`, oldest first; `None` where they are not all in memory.
+    pub(crate) fn since(&self, version: Version) -> Option<Vec<Arc<LogEntry>>> {
+        (version >= self.oldest())
+            .then(|| self.history.iter().filter(|entry| entry.version > version).map(Arc::clone).collect())
+    }
+
+    /// The table at an older version, by undoing what came after it; `None` where that is not in memory.
+    pub(crate) fn at(&self, version: Version) -> Option<Snapshot> {
+        if version == self.current.version {
+            return Some(self.current.clone());
+        }
+        if version > self.current.version || version < self.oldest() {
+            return None;
+        }
+        let mut undone: BTreeMap<&str, Option<&Arc<DataFile>>> = BTreeMap::new();
+        for entry in self.history.iter().rev().take_while(|entry| entry.version > version) {
+            undone.extend(entry.added.iter().map(|file| (file.path.as_str(), None)));
+            undone.extend(entry.removed.iter().map(|file| (file.path.as_str(), Some(file))));
+        }
+        let kept = self.current.files.iter().filter(|file| !undone.contains_key(file.path.as_str()));
+        let back = undone.values().flatten().copied();
+        let files = kept.chain(back).map(Arc::clone).collect();
+        let epochs = self.history.iter().take_while(|entry| entry.version <= version).filter_map(|entry| entry.epoch);
+        let epoch = epochs.fold(self.base_epoch, Epoch::max);
+        Some(Snapshot { version, epoch, files: Arc::new(files), ..self.current.clone() })
+    }
+
+    /// The version that carried `epoch`, where that is in memory.
+    pub(crate) fn version_of(&self, epoch: Epoch) -> Option<Version> {
+        self.history.iter().find(|entry| entry.epoch == Some(epoch)).map(|entry| entry.version)
+    }
+}
+
+/// What came and went over these commits, oldest first. A file that came and went within them is no change; where
+/// files that came were merged, the merged file stands for them.
+pub(crate) fn net_changes(entries: &[Arc<LogEntry>]) -> Changes {
+    let mut added: BTreeMap<&str, &Arc<DataFile>> = BTreeMap::new();
+    let mut removed: BTreeMap<&str, &Arc<DataFile>> = BTreeMap::new();
+    for entry in entries {
+        if !entry.data_change && !entry.removed.iter().all(|file| added.contains_key(file.path.as_str())) {
+            continue;
+        }
+        for file in &entry.removed {
+            if added.remove(file.path.as_str()).is_none() {
+                removed.insert(&file.path, file);
+            }
+        }
+        for file in &entry.added {
+            if removed.remove(file.path.as_str()).is_none() {
+                added.insert(&file.path, file);
+            }
+        }
+    }
+    let files = |map: BTreeMap<&str, &Arc<DataFile>>| map.into_values().map(Arc::clone).collect();
+    Changes { added: files(added), removed: files(removed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::Schema;
+
+    fn file(path: &str) -> Arc<DataFile> {
+        let (partition, stats) = (vec![], Default::default());
+        Arc::new(DataFile { path: path.into(), size: 1, rows: 1, partition, stats, modified_ms: 0 })
+    }
+
+    fn handle(history_max: usize) -> Handle {
+        let snapshot = Snapshot {
+            location: "t".into(),
+            version: 0,
+            schema: Arc::new(Schema::empty()),
+            partitioned_by: vec![],
+            files: Arc::default(),
+            epoch: 0,
+        };
+        Handle::new(Opened { snapshot, tombstones: HashMap::new() }, 0, history_max)
+    }
+
+    fn step(handle: &mut Handle, epoch: Option<Epoch>, removed: &[&str], added: &[&str], data_change: bool) {
+        let files = |paths: &[&str]| paths.iter().map(|path| file(path)).collect::<Vec<_>>();
+        handle.apply(Arc::new(LogEntry {
+            version: handle.current.version + 1,
+            timestamp_ms: 9,
+            commit_id: None,
+            epoch,
+            added: files(added),
+            removed: files(removed),
+            data_change,
+        }));
+    }
+
+    fn paths(files: &[Arc<DataFile>]) -> Vec<&str> {
+        let mut paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        paths.sort_unstable();
+        paths
+    }
+
+    #[test]
+    fn older_versions_are_reached_by_undoing() {
+        let mut handle = handle(10);
+        step(&mut handle, Some(1), &[], &["a", "b"], true);
+        step(&mut handle, Some(2), &["a"], &["c"], true);
+        step(&mut handle, None, &["b", "c"], &["bc"], false);
+        step(&mut handle, Some(4), &["bc"], &[], true);
+        let expected: [(&[&str], Epoch); 5] = [(&[], 0), (&["a", "b"], 1), (&["b", "c"], 2), (&["bc"], 2), (&[], 4)];
+        for (version, (files, epoch)) in (0_u64..).zip(expected) {
+            let snapshot = handle.at(version).unwrap();
+            assert_eq!((paths(&snapshot.files).as_slice(), snapshot.epoch), (files, epoch), "version {version}");
+        }
+        assert!(handle.at(5).is_none());
+        assert_eq!(handle.version_of(2), Some(2));
+        assert_eq!(handle.tombstones.keys().len(), 4);
+    }
+
+    #[test]
+    fn history_is_bounded_and_says_so() {
+        let mut handle = handle(2);
+        for epoch in 1..=5 {
+            step(&mut handle, Some(epoch), &[], &[&format!("f{epoch}")], true);
+        }
+        assert_eq!(handle.oldest(), 3);
+        assert_eq!(handle.at(3).unwrap().epoch, 3);
+        assert!(handle.at(2).is_none() && handle.since(2).is_none());
+        assert_eq!(handle.since(3).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn changes_leave_out_rewrites_and_what_came_and_went() {
+        let mut handle = handle(10);
+        step(&mut handle, Some(1), &[], &["a", "b"], true);
+        step(&mut handle, None, &["a", "b"], &["ab"], false);
+        step(&mut handle, Some(2), &["ab"], &["c"], true);
+        step(&mut handle, Some(3), &["c"], &["d"], true);
+        let changes = |from| net_changes(&handle.since(from).unwrap());
+        assert_eq!(paths(&changes(0).added), ["d"]);
+        assert_eq!(changes(0).removed.len(), 0);
+        assert_eq!((changes(1).added.len(), paths(&changes(1).removed)), (1, vec!["ab"]));
+        assert_eq!(paths(&changes(2).added), ["d"]);
+        assert_eq!(paths(&changes(2).removed), ["ab"]);
+        assert_eq!((changes(4).added.len(), changes(4).removed.len()), (0, 0));
+    }
+}
