@@ -1,0 +1,1 @@
+"""What benches/peers.py is made of: setting up, measuring, comparing, and a script for each peer."""
