@@ -10,6 +10,13 @@
 //! Every source yields the columns of [`schema`]; bronze does not care which one it reads.
 //! Within a slice rows are ordered by shard, then sequence number, then sub-sequence.
 
+pub mod embedded;
+pub mod files;
+pub mod kinesis;
+pub mod producer;
+mod rows;
+mod spec;
+
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
@@ -19,6 +26,18 @@ use async_trait::async_trait;
 
 use crate::epoch::{Positions, SourceRange};
 use crate::error::Result;
+pub use spec::{FilesSpec, Format, KinesisSpec, SourceSpec, Start};
+
+/// A source over what `spec` names. Cheap: it connects when it is first asked for records.
+///
+/// # Errors
+/// `Config` for a location that cannot be one.
+pub async fn open(spec: &SourceSpec) -> Result<Arc<dyn Source>> {
+    Ok(match spec {
+        SourceSpec::Kinesis(spec) => Arc::new(kinesis::KinesisSource::new(spec.clone())),
+        SourceSpec::Files(spec) => Arc::new(files::FilesSource::new(spec)?),
+    })
+}
 
 /// The columns of every source, without `_epoch`, which the refresh adds:
 /// `_stream, _shard_id, _sequence_number` (Utf8, not null), `_sub_sequence` (Int64, not null),
@@ -51,7 +70,7 @@ pub struct SliceLimits {
 }
 
 /// What one poll found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Slice {
     /// Rows of [`schema`], in batches of at most 8,192 rows.
     pub batches: Vec<RecordBatch>,
@@ -73,7 +92,14 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Where it reads from, for people: `kinesis://ap-south-1/E_com`.
     fn describe(&self) -> String;
 
-    /// What is there after `from`, up to `limits`. `None` starts at the configured start position, which
+    /// The positions of a first start: "latest" becomes an instant, once. They are the `from` of a source's first
+    /// range, to be written down with it.
+    ///
+    /// # Errors
+    /// `Source` when it cannot be reached or refuses.
+    async fn start(&self) -> Result<Positions>;
+
+    /// What is there after `from`, up to `limits`. `None` starts at [`Source::start`], which
     /// counts for the first start only. Returns at once, with an empty slice, where nothing new has come.
     ///
     /// # Errors

@@ -1,0 +1,323 @@
+//! A Kinesis data stream: every shard, each from its own position, without loss or doubling.
+//!
+//! ```text
+//!  poll(from) ─▶ shards listed (now and then, and when one ends) ─▶ lineage::plan ─▶ eligible shards
+//!                                                                                      │ one task each
+//!     Slice ◀── rows by shard, then sequence ◀── shard::Job::run (GetRecords ⇄ decide::next, pace, budget) ◀┘
+//! ```
+//!
+//! - Parents are read to their end before their children; a shard that is found later starts at its beginning.
+//! - Reading goes on after the last record, and proves that this record is still the oldest unread one's neighbour:
+//!   trimmed records, a vanished shard and a stream made anew stop it with `DataLoss`, never a silent skip.
+//! - Throttling, empty answers and expired iterators are everyday matters and no errors.
+//! - The byte limit of a slice may be exceeded by a part of one page per shard, as records differ in size.
+
+mod budget;
+pub(super) mod client;
+mod decide;
+mod decode;
+mod lineage;
+mod shard;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::config::Credentials;
+use tokio::sync::{Mutex, OnceCell, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{KinesisSpec, Slice, SliceLimits, Source, Start};
+use crate::epoch::{Position, Positions, SourceRange};
+use crate::error::{Error, ErrorKind, Result};
+use client::Connection;
+use lineage::Shard;
+use shard::{Cursor, Goal, Job, Outcome};
+
+/// Shards that are read at the same time.
+const CONCURRENT_READS_MAX: usize = 32;
+/// How often shards are listed when nothing else asks for it.
+const LIST_EVERY: Duration = Duration::from_secs(10);
+/// How long one poll waits for the pace or after faults.
+const POLL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long one range may take to be read again, waits included.
+const READ_WAIT_MAX: Duration = Duration::from_secs(120);
+
+/// How fast a shard may be called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// As fast as it answers; for a stream on this machine.
+    Off,
+    /// Limits for each shard.
+    PerShard {
+        /// Reads per second.
+        calls_per_s_max: u32,
+        /// Bytes per second.
+        bytes_per_s_max: usize,
+    },
+}
+
+impl Default for Pace {
+    /// What Kinesis grants to all readers of a shard together.
+    fn default() -> Self {
+        Self::PerShard { calls_per_s_max: 5, bytes_per_s_max: 2_000_000 }
+    }
+}
+
+/// What differs between a stream on AWS and the embedded one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Behaviour {
+    pub(super) pace: Pace,
+    /// The stream lives as long as this process: another life of it is expected, and landed records are trimmed.
+    pub(super) embedded: Option<String>,
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// A source over a Kinesis data stream; see the module.
+#[derive(Debug)]
+pub struct KinesisSource {
+    spec: KinesisSpec,
+    behaviour: Behaviour,
+    connection: OnceCell<Connection>,
+    started_ms: OnceLock<i64>,
+    state: Mutex<State>,
+}
+
+/// What is known of the stream, and where its shards are being read.
+#[derive(Debug, Default)]
+struct State {
+    incarnation: Option<String>,
+    shards: BTreeMap<String, Shard>,
+    listed_at: Option<Instant>,
+    cursors: HashMap<String, Cursor>,
+}
+
+impl KinesisSource {
+    /// Connects when it is first asked for something.
+    pub fn new(spec: KinesisSpec) -> Self {
+        Self::with(spec, Behaviour::default())
+    }
+
+    /// The same, at another pace.
+    pub fn with_pace(spec: KinesisSpec, pace: Pace) -> Self {
+        Self::with(spec, Behaviour { pace, ..Behaviour::default() })
+    }
+
+    pub(super) fn with(spec: KinesisSpec, behaviour: Behaviour) -> Self {
+        Self { spec, behaviour, connection: OnceCell::new(), started_ms: OnceLock::new(), state: Mutex::default() }
+    }
+
+    async fn connection(&self) -> Result<&Connection> {
+        self.connection.get_or_try_init(|| Connection::open(&self.spec, self.behaviour.credentials.clone())).await
+    }
+
+    /// List the shards and look which life of the stream this is.
+    async fn look(&self, state: &mut State) -> Result<()> {
+        let connection = self.connection().await?;
+        let incarnation = match &self.behaviour.embedded {
+            Some(incarnation) => incarnation.clone(),
+            None => connection.incarnation().await?,
+        };
+        state.shards = connection.shards().await?;
+        if state.incarnation.as_ref() != Some(&incarnation) {
+            state.cursors.clear();
+        }
+        (state.incarnation, state.listed_at) = (Some(incarnation), Some(Instant::now()));
+        Ok(())
+    }
+
+    /// As `look`, when it is due or a shard of `from` is unknown.
+    async fn look_if_due(&self, state: &mut State, from: Option<&Positions>) -> Result<()> {
+        let Some(listed_at) = state.listed_at else {
+            return self.look(state).await;
+        };
+        let is_unknown = |(id, at): (&String, &Position)| *at != Position::End && !state.shards.contains_key(id);
+        if from.is_some_and(|from| from.shards.iter().any(is_unknown)) {
+            return self.look(state).await;
+        }
+        if listed_at.elapsed() >= LIST_EVERY
+            && let Err(error) = self.look(state).await
+        {
+            // Known shards can be read meanwhile; they tell if the fault stays.
+            tracing::warn!(source = %self.describe(), %error, "shards not listed, next try in {LIST_EVERY:?}");
+            state.listed_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Positions at a first start.
+    fn first(&self, state: &State) -> Positions {
+        // To the second: arrival times may be cut to seconds, and rather a moment too early than too late.
+        let now = *self.started_ms.get_or_init(|| now_ms() / 1000 * 1000);
+        let start = match self.spec.start {
+            Start::TrimHorizon => Position::TrimHorizon,
+            Start::Latest => Position::AtTimestamp(now),
+            Start::AtTimestamp(ms) => Position::AtTimestamp(ms),
+        };
+        Positions { incarnation: state.incarnation.clone(), shards: lineage::first(&state.shards, &start) }
+    }
+
+    /// `from` as positions in this life of the stream; `None` when they belong to another and that is expected.
+    fn current(&self, state: &State, from: &Positions) -> Result<Option<Positions>> {
+        match (&from.incarnation, &state.incarnation) {
+            (None, _) if from.shards.is_empty() => Ok(Some(self.first(state))),
+            (Some(stored), Some(now)) if stored != now => {
+                if self.behaviour.embedded.is_some() {
+                    return Ok(None);
+                }
+                let message = format!("{} was deleted and made anew since it was last read", self.describe());
+                Err(Error::new(ErrorKind::DataLoss, message)
+                    .with_detail(format!(
+                        "stored positions are of the stream created at {stored}, this one is of {now}"
+                    ))
+                    .with_hint("name the new stream in a new source, or drop this source's views and start them anew"))
+            }
+            _ => Ok(Some(from.clone())),
+        }
+    }
+
+    fn job(&self, connection: &Connection, shard: &str, closed: bool, cursor: Cursor, goal: Goal) -> Job {
+        let wait = if matches!(goal, Goal::Until(_)) { READ_WAIT_MAX } else { POLL_WAIT_MAX };
+        Job {
+            connection: connection.clone(),
+            stream: self.spec.name().to_string(),
+            shard: shard.to_string(),
+            cursor,
+            closed,
+            prove: self.behaviour.embedded.is_none(),
+            pace: self.behaviour.pace,
+            goal,
+            deadline: Instant::now() + wait,
+        }
+    }
+}
+
+/// Run the jobs at the same time; outcomes by shard.
+async fn run_all(jobs: Vec<Job>) -> Result<Vec<Outcome>> {
+    let mut tasks = JoinSet::new();
+    let turns = Arc::new(Semaphore::new(CONCURRENT_READS_MAX));
+    for job in jobs {
+        let turns = Arc::clone(&turns);
+        tasks.spawn(async move {
+            let _turn = turns.acquire_owned().await;
+            job.run().await
+        });
+    }
+    let mut outcomes = Vec::new();
+    while let Some(outcome) = tasks.join_next().await {
+        let outcome = outcome.map_err(|error| Error::new(ErrorKind::Internal, format!("reading a shard: {error}")))?;
+        outcomes.push(outcome?);
+    }
+    outcomes.sort_by(|a, b| a.shard.cmp(&b.shard));
+    Ok(outcomes)
+}
+
+#[async_trait]
+impl Source for KinesisSource {
+    fn describe(&self) -> String {
+        match (&self.spec.region, &self.spec.endpoint_url) {
+            (_, Some(endpoint)) => format!("kinesis:{} at {endpoint}", self.spec.name()),
+            (Some(region), None) => format!("kinesis://{region}/{}", self.spec.name()),
+            (None, None) => format!("kinesis:{}", self.spec.name()),
+        }
+    }
+
+    async fn start(&self) -> Result<Positions> {
+        let mut state = self.state.lock().await;
+        self.look_if_due(&mut state, None).await?;
+        Ok(self.first(&state))
+    }
+
+    async fn poll(&self, from: Option<&Positions>, limits: SliceLimits) -> Result<Slice> {
+        let mut state = self.state.lock().await;
+        let state = &mut *state;
+        self.look_if_due(state, from).await?;
+        let from = match from {
+            None => self.first(state),
+            Some(from) => self.current(state, from)?.unwrap_or_default(),
+        };
+        let plan = lineage::plan(&state.shards, &from.shards).map_err(|lost| {
+            Error::new(
+                ErrorKind::DataLoss,
+                format!("shard {} of {} is gone before it was read", lost.shard, self.describe()),
+            )
+            .with_detail(format!("it was read as far as {:?}", lost.position))
+            .with_hint("its records expired: lengthen the stream's retention; what is landed is whole")
+        })?;
+        let connection = self.connection().await?;
+        let budget = Arc::new(budget::Budget::new(limits));
+        let jobs = plan.eligible.iter().map(|id| {
+            let at = &plan.positions[id];
+            let cursor = state.cursors.remove(id).filter(|cursor| cursor.position == *at);
+            let closed = state.shards.get(id).is_some_and(|shard| shard.closed);
+            let cursor = cursor.unwrap_or_else(|| Cursor::new(at.clone()));
+            self.job(connection, id, closed, cursor, Goal::Budget(Arc::clone(&budget)))
+        });
+        let outcomes = run_all(jobs.collect()).await?;
+        let mut slice = Slice { caught_up: true, behind_ms: Some(0), ..Slice::default() };
+        slice.to = Positions { incarnation: state.incarnation.clone(), shards: plan.positions };
+        for outcome in outcomes {
+            let ended = outcome.cursor.position == Position::End;
+            slice.to.shards.insert(outcome.shard.clone(), outcome.cursor.position.clone());
+            slice.records += outcome.rows.records;
+            slice.payload_bytes += outcome.rows.payload_bytes;
+            slice.caught_up &= outcome.caught_up;
+            slice.behind_ms = slice.behind_ms.max(Some(outcome.behind_ms));
+            slice.batches.extend(outcome.rows.batches);
+            if ended {
+                // Its children may be read now, or aren't listed yet.
+                state.listed_at = None;
+            } else {
+                state.cursors.insert(outcome.shard, outcome.cursor);
+            }
+        }
+        slice.batches = super::rows::coalesce(slice.batches)?;
+        Ok(slice)
+    }
+
+    async fn read(&self, range: &SourceRange) -> Result<Slice> {
+        let mut slice = Slice { to: range.to.clone(), caught_up: true, ..Slice::default() };
+        let (from, shards) = {
+            let mut state = self.state.lock().await;
+            self.look_if_due(&mut state, Some(&range.to)).await?;
+            if self.current(&state, &range.to)?.is_none() {
+                return Ok(slice);
+            }
+            // A first range of an older life of the embedded stream starts at the beginning of this one.
+            (self.current(&state, &range.from)?.unwrap_or_default(), state.shards.clone())
+        };
+        let connection = self.connection().await?;
+        let mut jobs = Vec::new();
+        for (id, to) in &range.to.shards {
+            let at = from.shards.get(id).cloned().unwrap_or(Position::TrimHorizon);
+            if at == *to || *to == Position::TrimHorizon {
+                continue;
+            }
+            if !shards.contains_key(id) {
+                return Err(Error::new(ErrorKind::DataLoss, format!("shard {id} of {} is gone", self.describe()))
+                    .with_detail("an unfinished pass has to read it again")
+                    .with_hint("its records expired: lengthen the stream's retention"));
+            }
+            let closed = *to == Position::End;
+            jobs.push(self.job(connection, id, closed, Cursor::new(at), Goal::Until(to.clone())));
+        }
+        for outcome in run_all(jobs).await? {
+            slice.records += outcome.rows.records;
+            slice.payload_bytes += outcome.rows.payload_bytes;
+            slice.batches.extend(outcome.rows.batches);
+        }
+        slice.batches = super::rows::coalesce(slice.batches)?;
+        Ok(slice)
+    }
+
+    async fn landed(&self, _to: &Positions) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
