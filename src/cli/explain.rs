@@ -53,7 +53,7 @@ async fn open(context: &Context, args: &Args) -> Result<Arc<Engine>> {
     let Some(folder) = &args.project else {
         return lake::open_existing(context, &args.lake).await;
     };
-    let engine = lake::open(context, "memory://", lake::Sources::new()).await?;
+    let engine = lake::open(context, "memory:", lake::Sources::new()).await?;
     engine.apply(&project::load(folder)?).await?;
     Ok(engine)
 }

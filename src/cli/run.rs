@@ -54,8 +54,8 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     let objects = project::load(&args.project)?;
     let listeners = Listeners::bind(
-        wanted(args.flight, serve::FLIGHT, args.until_caught_up),
-        wanted(args.http, serve::HTTP, args.until_caught_up),
+        serve::wanted(args.flight, serve::FLIGHT, args.until_caught_up),
+        serve::wanted(args.http, serve::HTTP, args.until_caught_up),
     )
     .await?;
     let engine = lake::open(context, &args.lake, lake::overrides(&args.source).await?).await?;
@@ -82,11 +82,6 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     shutdown.cancel();
     result.and(servers.join().await)?;
     finish(terminal, &progress, args.json)
-}
-
-/// The address that was given, or the default one for a run that stays.
-fn wanted(given: Option<SocketAddr>, default: &str, until_caught_up: bool) -> Option<SocketAddr> {
-    given.or_else(|| if until_caught_up { None } else { serve::address(default).ok() })
 }
 
 fn announce(terminal: Terminal, applied: &[(TableName, Applied)]) {
@@ -123,17 +118,4 @@ fn finish(terminal: Terminal, progress: &Progress, json: bool) -> Result<()> {
         terminal.data(&object.to_string())?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_that_ends_serves_only_where_it_is_told_to() {
-        let given = serve::address("127.0.0.1:1").ok();
-        assert_eq!(wanted(None, serve::FLIGHT, true), None);
-        assert_eq!(wanted(given, serve::FLIGHT, true), given);
-        assert_eq!(wanted(None, serve::FLIGHT, false), serve::address(serve::FLIGHT).ok());
-    }
 }

@@ -63,6 +63,11 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
     numeric.parse().map_err(|_| format!("write host:port, such as {FLIGHT}; port 0 takes a free one"))
 }
 
+/// The address that was given, or the default one for a process that stays.
+pub fn wanted(given: Option<SocketAddr>, default: &str, ends: bool) -> Option<SocketAddr> {
+    given.or_else(|| if ends { None } else { address(default).ok() })
+}
+
 impl Listeners {
     /// Listen on the given addresses.
     ///
@@ -164,5 +169,13 @@ mod tests {
             assert!(address(wrong).unwrap_err().contains("host:port"), "{wrong}");
         }
         address(HTTP).unwrap();
+    }
+
+    #[test]
+    fn a_process_that_ends_serves_only_where_it_is_told_to() {
+        let given = address("127.0.0.1:1").ok();
+        assert_eq!(wanted(None, FLIGHT, true), None);
+        assert_eq!(wanted(given, FLIGHT, true), given);
+        assert_eq!(wanted(None, FLIGHT, false), address(FLIGHT).ok());
     }
 }

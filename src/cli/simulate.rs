@@ -5,6 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use bytes::Bytes;
+use futures::stream;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +16,9 @@ use super::serve;
 use super::terminal::grouped;
 use super::traffic::{self, Flags};
 use crate::error::{Error, ErrorKind, Result};
-use crate::simulator::{Event, Simulator};
-use crate::source::{KinesisSpec, producer};
+use crate::simulator::Simulator;
+use crate::source::KinesisSpec;
+use crate::source::producer::Producer;
 
 /// Records between two looks at the progress bar and at Ctrl-C.
 const STEP_RECORDS: u64 = 1_000;
@@ -114,16 +117,13 @@ async fn to_stream(
     bar: &ProgressBar,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let producer = producer::Producer::connect(spec).await?;
-    let mut put = 0;
-    while !stop.is_cancelled() {
-        let step: Vec<Event> = events.by_ref().take(STEP_RECORDS as usize).collect();
-        if step.is_empty() {
-            break;
+    let producer = Producer::connect(spec).await?;
+    let records = (1_u64..).zip(events).take_while(|_| !stop.is_cancelled()).map(|(at, event)| {
+        if at.is_multiple_of(STEP_RECORDS) {
+            bar.set_position(at);
         }
-        put += step.len() as u64;
-        producer.put(step.into_iter().map(|event| (event.partition_key, event.json.into_bytes()))).await?;
-        bar.set_position(put);
-    }
+        (event.partition_key, Bytes::from(event.json))
+    });
+    producer.put_all(stream::iter(records)).await?;
     Ok(())
 }

@@ -13,12 +13,14 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast::Statement as SqlStatement;
 
 use super::format::{self, Format};
-use super::{Context, lake, prompt, remote};
+use super::remote::Remote;
+use super::{Context, lake, prompt};
 use crate::catalog::Principal;
 use crate::engine::{Answer, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -54,8 +56,8 @@ pub enum Target {
         /// What `SET` said so far.
         settings: Vec<String>,
     },
-    /// A server, by URL.
-    Server(String),
+    /// A connection to a server; it keeps what `SET` said itself.
+    Server(Box<Remote>),
 }
 
 /// Run the statements, or the prompt.
@@ -68,7 +70,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let people = context.terminal.stdout_is_terminal || text.is_none();
     let format = args.format.unwrap_or(if people { Format::Table } else { Format::Csv });
     let mut target = match args.server {
-        Some(url) => Target::Server(url),
+        Some(url) => Target::Server(Box::new(Remote::connect(&url).await?)),
         None => Target::Lake { engine: lake::open_existing(context, &args.lake).await?, settings: Vec::new() },
     };
     match text {
@@ -111,7 +113,7 @@ pub async fn script(context: &Context, target: &mut Target, text: &str, format: 
 async fn one(context: &Context, target: &mut Target, parsed: &Parsed, format: Option<Format>) -> Result<()> {
     let answer = match target {
         Target::Lake { engine, settings } => on_lake(engine, settings, parsed).await?,
-        Target::Server(url) => on_server(url, &parsed.text).await?,
+        Target::Server(remote) => on_server(remote, &parsed.text).await?,
     };
     match (answer, format) {
         (Answer::Rows { schema, stream }, Some(format)) => {
@@ -154,14 +156,14 @@ fn is_setting(statement: &Statement) -> bool {
     matches!(statement.as_ref(), DfStatement::Statement(inner) if matches!(inner.as_ref(), SqlStatement::Set(_)))
 }
 
-async fn on_server(url: &str, text: &str) -> Result<Answer> {
-    let (schema, batches, rows_affected) = remote::query(url, text).await?;
-    if let Some(count) = rows_affected {
-        return Ok(Answer::Done { message: format!("done, {count} rows"), rows_affected: Some(count) });
+async fn on_server(remote: &mut Remote, text: &str) -> Result<Answer> {
+    let reply = remote.query(text).await?;
+    if let Some(message) = reply.message {
+        return Ok(Answer::Done { message, rows_affected: reply.rows_affected });
     }
-    let rows = futures::stream::iter(batches.into_iter().map(Ok));
-    let stream = datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(schema.clone(), rows);
-    Ok(Answer::Rows { schema, stream: Box::pin(stream) })
+    let rows = futures::stream::iter(reply.batches.into_iter().map(Ok));
+    let stream = RecordBatchStreamAdapter::new(reply.schema.clone(), rows);
+    Ok(Answer::Rows { schema: reply.schema, stream: Box::pin(stream) })
 }
 
 /// An error of one statement, with its place in the whole text.

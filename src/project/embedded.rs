@@ -18,7 +18,21 @@ macro_rules! files {
     };
 }
 
-const FILES: &[File] = files![];
+const FILES: &[File] = files![
+    "bronze/events.sql",
+    "gold/conversion_funnel.sql",
+    "gold/kpis.sql",
+    "gold/profit_by_category.sql",
+    "gold/profit_by_product.sql",
+    "gold/revenue_by_city.sql",
+    "gold/sales_by_minute.sql",
+    "gold/shop_cube.sql",
+    "gold/top_products.sql",
+    "raw/events.sql",
+    "ref/cities.csv",
+    "ref/cities.sql",
+    "silver/events.sql",
+];
 
 /// The objects of the product's own project.
 ///
