@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A query is dropped together with the call that waits for it. A change runs to its end even when its client goes
-//! away, in a task of its own: half a statement is nobody's wish.
+//! away: half a statement is nobody's wish.
 
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use arrow::array::{Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightData;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
@@ -176,8 +177,9 @@ impl Service {
             options.apply(&session);
             backend.execute(&session, &principal, &sql).await
         };
+        // In tasks of their own, so that a panic ends the statement and not the connection.
         let timed = match shape {
-            Shape::Query => tokio::time::timeout_at(deadline, work).await.map(Ok),
+            Shape::Query => tokio::time::timeout_at(deadline, SpawnedTask::spawn(work).join()).await,
             Shape::Change => tokio::time::timeout_at(deadline, tokio::spawn(work)).await,
         };
         match timed {

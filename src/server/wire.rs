@@ -134,7 +134,7 @@ pub(crate) fn type_name(data_type: &DataType) -> &'static str {
 mod tests {
     use super::*;
     use arrow::array::{
-        Array, ArrayRef, AsArray, BinaryViewArray, Decimal64Array, DictionaryArray, Float16Array, Int32Array,
+        Array, ArrayRef, AsArray, BinaryViewArray, Decimal64Array, DictionaryArray, Float32Array, Int32Array,
         ListArray, RunArray, StringViewArray, StructArray,
     };
     use arrow::datatypes::{Int32Type, UInt16Type};
@@ -163,7 +163,7 @@ mod tests {
             ("bytes", Arc::new(BinaryViewArray::from(vec![b"1".as_slice(), b"2"])), DataType::Binary),
             ("dictionary", Arc::new(dictionary), DataType::Utf8),
             ("runs", Arc::new(runs), DataType::Utf8),
-            ("half", Arc::new(Float16Array::from(vec![Default::default(); 2])), DataType::Float32),
+            ("half", cast(&Float32Array::from(vec![0.5, 1.5]), &DataType::Float16).unwrap(), DataType::Float32),
             (
                 "money",
                 Arc::new(Decimal64Array::from(vec![12, 34]).with_precision_and_scale(9, 2).unwrap()),

@@ -1,0 +1,116 @@
+//! Clients that we did not write, and our own.
+//!
+//! `FLASH_PYTHON` names a Python with the packages of `tests/clients/requirements.txt`, `FLASH_JDBC_DRIVER` the jar of
+//! the JDBC driver (`tests/clients/jdbc/Browse.java` tells how to get it). Without them these tests say that they are
+//! skipped.
+
+use flashcommerce::cli::remote;
+use flashcommerce::error::ErrorKind;
+use serde_json::Value;
+use tokio::process::Command;
+
+use super::{Server, column};
+
+#[allow(clippy::disallowed_methods, reason = "which clients there are is the test environment's business")]
+fn tool(variable: &str, test: &str) -> Option<String> {
+    let tool = std::env::var(variable).ok();
+    if tool.is_none() {
+        println!("skipped: {test} needs {variable}");
+    }
+    tool
+}
+
+#[tokio::test]
+async fn adbc_connects_browses_and_queries() {
+    let Some(python) = tool("FLASH_PYTHON", "adbc_connects_browses_and_queries") else { return };
+    let server = Server::start().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/adbc.py");
+    let output = Command::new(python)
+        .args([script, &format!("grpc://{}", server.addr), "--schema", "gold.kpis"])
+        .args(["--update", "INSERT INTO silver.events VALUES (10), (11)"])
+        .args(["--query", "SELECT * FROM gold.kpis ORDER BY revenue"])
+        .args(["--query", "SELECT count(*) AS n FROM silver.events"])
+        .args(["--query", "INSERT INTO silver.events VALUES (12)"])
+        .args(["--query", "SELECT n FROM silver.events WHERE n > 100"])
+        .output()
+        .await
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["vendor"], "FlashCommerce");
+    assert_eq!(answer["objects"]["flash"]["gold"]["kpis"], "MATERIALIZED VIEW");
+    assert_eq!(answer["schemas"]["gold.kpis"]["city"], "string");
+    assert_eq!(answer["schemas"]["gold.kpis"]["revenue"], "decimal128(12, 2)");
+    assert_eq!(answer["updates"], serde_json::json!([2]));
+    assert_eq!(answer["queries"][0][0]["category"], "electronics");
+    assert_eq!(answer["queries"][1][0]["n"], 5);
+    assert_eq!(answer["queries"][2][0]["count"], 1);
+    assert_eq!(answer["queries"][3], serde_json::json!([]));
+    assert!(answer["error"].as_str().unwrap().contains("nowhere"), "{answer}");
+}
+
+#[tokio::test]
+async fn jdbc_connects_browses_and_queries() {
+    let Some(driver) = tool("FLASH_JDBC_DRIVER", "jdbc_connects_browses_and_queries") else { return };
+    let server = Server::start().await;
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/jdbc/Browse.java");
+    let url = format!("jdbc:arrow-flight-sql://{}?useEncryption=false", server.addr);
+    let output = Command::new("java")
+        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", &driver, program, &url])
+        .args(["SELECT city, category, revenue FROM gold.kpis ORDER BY revenue"])
+        .args(["INSERT INTO silver.events VALUES (10), (11)", "SELECT count(*) FROM silver.events"])
+        .output()
+        .await
+        .unwrap();
+    let (answer, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{answer}{errors}");
+    for line in [
+        "product | FlashCommerce | ",
+        "escape | \\\n",
+        "catalogs | flash\n",
+        "count of schemas | 4\n",
+        "tables | gold | kpis | MATERIALIZED VIEW\n",
+        "views | kpis | VIEW\n",
+        "columns | revenue | DECIMAL | 3 | 12 | 2 | YES\n",
+        "count of primary keys | 0\n",
+        "rows | Mumbai | electronics | 7.25\n",
+        "updated | 2\n",
+        "rows | 5\n",
+        "catalog | flash\n",
+        "prepared | 1\n",
+    ] {
+        assert!(answer.contains(line), "{line} is not in\n{answer}");
+    }
+    assert!(answer.contains("nowhere"), "{answer}");
+}
+
+#[tokio::test]
+async fn our_own_client_tells_rows_from_changes() {
+    let server = Server::start().await;
+    let url = format!("grpc://{}", server.addr);
+    let (schema, batches, affected) = remote::query(&url, "SELECT count(*) AS count FROM gold.kpis").await.unwrap();
+    assert_eq!((schema.field(0).name().as_str(), affected), ("count", None));
+    assert_eq!(column(&batches, "count"), ["2"]);
+
+    let mut connection = remote::Remote::connect(&url).await.unwrap();
+    let reply = connection.query("INSERT INTO silver.events VALUES (1), (2)").await.unwrap();
+    assert_eq!((reply.rows_affected, reply.message.as_deref()), (Some(2), Some("done")));
+    let reply = connection.query("REFRESH").await.unwrap();
+    assert_eq!((reply.rows_affected, reply.message.as_deref()), (None, Some("REFRESH gold.kpis: nothing")));
+
+    let error = connection.query("SELECT nope FROM gold.kpis").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Definition);
+    assert!(error.message().contains("nope"), "{error}");
+}
+
+#[tokio::test]
+async fn our_own_client_tells_when_nothing_answers() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let error = remote::query(&format!("grpc://{addr}"), "SELECT 1").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient);
+    assert!(error.message().contains(&addr.to_string()), "{error}");
+    assert!(error.hint().unwrap().contains("flash demo"), "{error}");
+}
