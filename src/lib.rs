@@ -13,6 +13,7 @@
 //! A module may use only the rows below its own (`tests/it/layers.rs`). ARCHITECTURE.md tells the whole.
 
 pub mod catalog;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod epoch;
@@ -23,5 +24,6 @@ pub mod project;
 pub mod scheduler;
 pub mod server;
 pub mod simulator;
+pub mod refresh;
 pub mod source;
 pub mod storage;

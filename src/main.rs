@@ -1,3 +1,52 @@
-//! The `flash` binary.
+//! The `flash` binary: read the command line and the settings, run one verb, print an error with its hint.
+#![allow(clippy::print_stderr, reason = "the last word of the process goes to stderr")]
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use flashcommerce::cli::{self, Cli};
+use flashcommerce::config::Config;
+use flashcommerce::error::{Error, ErrorKind, Result};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The exit code of a bug of ours (`EX_SOFTWARE`).
+const INTERNAL_ERROR: u8 = 70;
+
+/// Planning of deeply nested SQL recurses; the default of 2 MiB is short for it.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.to_string().replace('\n', " ");
+        eprintln!("internal error: {text}; please report this line, and what you did");
+    }));
+    // A panic in a task of the runtime (one query, say) fails that task; here ends what panics outside of one.
+    let Ok(result) = std::panic::catch_unwind(|| run(Cli::parse())) else {
+        return ExitCode::from(INTERNAL_ERROR);
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.message() == cli::terminal::OUTPUT_CLOSED => ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("{}", error.render());
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    let config = Config::from_env()?;
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(config.color)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("no runtime: {error}")))?
+        .block_on(cli::run(cli, config))
+}

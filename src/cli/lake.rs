@@ -33,7 +33,7 @@ pub async fn open(context: &Context, url: &str, sources: Sources) -> Result<Arc<
 /// # Errors
 /// As `DeltaStorage::open`.
 pub async fn storage(url: &str) -> Result<Arc<dyn Storage>> {
-    Ok(Arc::new(DeltaStorage::open(url, StorageOptions::default()).await?))
+    Ok(DeltaStorage::open(url, StorageOptions::default()).await?)
 }
 
 /// Open the engine of a lake over its storage.
