@@ -21,11 +21,13 @@
 //! ```
 
 mod action;
+mod compact;
 mod decide;
 mod delta;
 mod encode;
 mod location;
 mod log;
+mod maintain;
 mod partition;
 mod provider;
 mod prune;
@@ -35,6 +37,7 @@ mod stage;
 mod state;
 mod stats;
 mod table;
+mod vacuum;
 
 pub use delta::DeltaStorage;
 pub use location::StorageOptions;
@@ -141,6 +144,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Make the lake's objects readable in plans that run on `runtime`; needed once before a plan over a
     /// [`Storage::provider`] runs there.
     fn register(&self, runtime: &datafusion::execution::runtime_env::RuntimeEnv);
+
+    /// The lake's root as its user would name it: a folder, or a URL. For people.
+    fn root(&self) -> String;
 
     /// Make the table where it does not exist; version 0 has the schema and no rows. Idempotent.
     ///

@@ -48,7 +48,7 @@ use crate::storage::provider::DeltaProvider;
 use crate::storage::state::{self, StateCache};
 use crate::storage::table::{Handle, Table, net_changes};
 use crate::storage::{
-    Changes, Commit, Committed, DataFile, MaintainOptions, Snapshot, Storage, log, records, schema, stage,
+    Changes, Commit, Committed, DataFile, MaintainOptions, Snapshot, Storage, log, maintain, records, schema, stage,
 };
 
 /// A handle that was not looked at for this long also asks for a newer checkpoint, since the log behind it may have
@@ -76,7 +76,7 @@ pub struct DeltaStorage {
     /// One permit per file that may be encoded at the same time.
     pub(crate) encoders: Arc<Semaphore>,
     tables: parking_lot::Mutex<HashMap<String, Arc<Table>>>,
-    state: StateCache,
+    pub(crate) state: StateCache,
 }
 
 impl DeltaStorage {
@@ -378,6 +378,13 @@ impl Storage for DeltaStorage {
         runtime.register_object_store(self.url.as_ref(), Arc::clone(&self.store));
     }
 
+    fn root(&self) -> String {
+        match self.root.to_file_path() {
+            Ok(folder) => folder.display().to_string(),
+            Err(()) => self.root.as_str().trim_end_matches('/').to_string(),
+        }
+    }
+
     async fn create(
         &self,
         location: &str,
@@ -463,8 +470,8 @@ impl Storage for DeltaStorage {
         records::delete(&self.store, paths).await
     }
 
-    async fn maintain(&self, _location: &str, _options: &MaintainOptions) -> Result<()> {
-        Ok(())
+    async fn maintain(&self, location: &str, options: &MaintainOptions) -> Result<()> {
+        maintain::maintain(self, location, options).await
     }
 }
 

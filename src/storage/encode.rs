@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
@@ -112,16 +112,54 @@ impl Layout {
             batches.push(piece.batch()?.project(&self.stored)?);
         }
         let boundless = self.boundless(&batches);
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        self.write(batches.into_iter().map(Ok), &boundless)
+    }
+
+    /// The bytes of a file with these rows of stored columns, one batch in memory at a time. `boundless` are the
+    /// columns to be written without statistics, with how many of their values are NULL.
+    ///
+    /// # Errors
+    /// Those of `batches`; `Internal`.
+    pub(crate) fn write(
+        &self,
+        batches: impl Iterator<Item = Result<RecordBatch>>,
+        boundless: &BTreeMap<String, u64>,
+    ) -> Result<Encoded> {
         let properties = properties(&self.file, boundless.keys().map(String::as_str).collect());
         let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&self.file), Some(properties)).map_err(failed)?;
+        let mut rows = 0;
         for batch in batches {
+            let batch = batch?;
+            rows += batch.num_rows() as u64;
             let columns = batch.columns().iter().map(instant).collect();
             writer.write(&RecordBatch::try_new(Arc::clone(&self.file), columns)?).map_err(failed)?;
         }
         let metadata = writer.finish().map_err(failed)?;
-        let stats = stats::from_parquet(&self.stored_lake, &metadata, &boundless)?;
-        Ok(Encoded { bytes: writer.into_inner().map_err(failed)?, rows: rows as u64, stats })
+        let stats = stats::from_parquet(&self.stored_lake, &metadata, boundless)?;
+        Ok(Encoded { bytes: writer.into_inner().map_err(failed)?, rows, stats })
+    }
+
+    /// A batch that was read from a file of the table as stored columns with lake types; a column that the file does
+    /// not have is NULL.
+    ///
+    /// # Errors
+    /// `Corrupt` when the file does not fit the table.
+    pub(crate) fn adopt(&self, read: &RecordBatch) -> Result<RecordBatch> {
+        let strict = CastOptions { safe: false, ..CastOptions::default() };
+        let columns = self.stored_lake.fields().iter().map(|field| match read.column_by_name(field.name()) {
+            None => Ok(new_null_array(field.data_type(), read.num_rows())),
+            Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+            Some(column) => cast_with_options(column, field.data_type(), &strict),
+        });
+        let columns: Result<Vec<ArrayRef>, _> = columns.collect();
+        let batch = columns.and_then(|columns| RecordBatch::try_new(Arc::clone(&self.stored_lake), columns));
+        batch.map_err(|error| Error::new(ErrorKind::Corrupt, error.to_string()))
+    }
+
+    /// Which of the stored columns are floating point.
+    pub(crate) fn floating(&self) -> impl Iterator<Item = &str> {
+        let fields = self.stored_lake.fields().iter();
+        fields.filter(|field| field.data_type().is_floating()).map(|field| field.name().as_str())
     }
 
     /// Columns with a NaN, and how many of their values are NULL.

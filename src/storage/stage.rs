@@ -18,8 +18,8 @@ use object_store::ObjectStoreExt;
 
 use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::delta::DeltaStorage;
-use crate::storage::encode::Layout;
+use crate::storage::delta::{DeltaStorage, now_ms};
+use crate::storage::encode::{Encoded, Layout};
 use crate::storage::log::path_of;
 use crate::storage::partition::{self, Part};
 use crate::storage::{DataFile, Snapshot};
@@ -51,13 +51,17 @@ pub(crate) async fn stage(
         partition::split(&splitting.lake, &splitting.partitioned_by, batches?, rows_max)
     })
     .await?;
-    let table = storage.table(&of.location);
     let uploads = parts.into_iter().map(|part| {
-        let n = table.staged.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{epoch:020}-{n:05}-{}.parquet", storage.writer);
+        let name = file_name(storage, &of.location, epoch);
         upload(storage, &of.location, Arc::clone(&layout), part, name)
     });
     futures::stream::iter(uploads).buffered(storage.options.uploads_max).try_collect().await
+}
+
+/// A name that no other file of the table has.
+pub(crate) fn file_name(storage: &DeltaStorage, location: &str, epoch: Epoch) -> String {
+    let n = storage.table(location).staged.fetch_add(1, Ordering::Relaxed);
+    format!("{epoch:020}-{n:05}-{}.parquet", storage.writer)
 }
 
 async fn upload(
@@ -67,26 +71,38 @@ async fn upload(
     part: Part,
     name: String,
 ) -> Result<DataFile> {
-    let permit = Arc::clone(&storage.encoders).acquire_owned().await;
-    let permit = permit.map_err(|_| Error::new(ErrorKind::Cancelled, "the lake is closed"))?;
     let path = format!("{}{name}", partition::folder(&layout.partitioned_by, &part.values));
     let Part { values, pieces } = part;
-    let encoded = blocking(move || {
-        let encoded = layout.encode(&pieces);
+    let encoded = encoding(storage, move || layout.encode(&pieces)).await?;
+    put(storage, location, path, values, encoded).await
+}
+
+/// Run one encoding when a core is free for it.
+pub(crate) async fn encoding<T: Send + 'static>(
+    storage: &DeltaStorage,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let permit = Arc::clone(&storage.encoders).acquire_owned().await;
+    let permit = permit.map_err(|_| Error::new(ErrorKind::Cancelled, "the lake is closed"))?;
+    blocking(move || {
+        let done = work();
         drop(permit);
-        encoded
+        done
     })
-    .await?;
+    .await
+}
+
+/// Upload a file of these partition values.
+pub(crate) async fn put(
+    storage: &DeltaStorage,
+    location: &str,
+    path: String,
+    partition: Vec<Option<String>>,
+    encoded: Encoded,
+) -> Result<DataFile> {
     let size = encoded.bytes.len() as u64;
     let object = path_of(&format!("{location}/{path}"))?;
     let put = storage.store.put(&object, encoded.bytes.into()).await;
     put.map_err(|error| Error::from(error).context(format!("writing \"{object}\"")))?;
-    Ok(DataFile {
-        path,
-        size,
-        rows: encoded.rows,
-        partition: values,
-        stats: encoded.stats,
-        modified_ms: chrono::Utc::now().timestamp_millis(),
-    })
+    Ok(DataFile { path, size, rows: encoded.rows, partition, stats: encoded.stats, modified_ms: now_ms() })
 }

@@ -25,10 +25,21 @@ pub(crate) struct Table {
     pub(crate) handle: parking_lot::Mutex<Option<Handle>>,
     /// Held while the log is written or followed.
     pub(crate) gate: tokio::sync::Mutex<()>,
-    /// Held while the table is maintained.
-    pub(crate) upkeep: tokio::sync::Mutex<()>,
+    /// Held while the table is maintained: what was done when.
+    pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
     /// Numbers the files that are staged.
     pub(crate) staged: AtomicU64,
+}
+
+/// What maintenance did last. Nothing is due right after a start except what the log tells.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    /// The version of the newest checkpoint; `None` until the log was asked.
+    pub(crate) checkpoint: Option<Version>,
+    /// When the log was cleaned, in milliseconds since 1970 UTC.
+    pub(crate) cleaned_ms: i64,
+    /// When files that nothing refers to were looked for, in milliseconds since 1970 UTC.
+    pub(crate) swept_ms: i64,
 }
 
 /// See the module.

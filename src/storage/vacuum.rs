@@ -1,0 +1,118 @@
+//! Vacuum: data files that no version within retention refers to, and the state beside them.
+//!
+//! ```text
+//!   removed:       tombstones of the handle, older than retention ─▶ delete file and state of the same name
+//!   unreferenced:  once a day: list the folder, THEN look at the newest version ─▶ delete what is old and in neither
+//! ```
+//!
+//! The second way finds files of a process that died between staging and commit. It takes only files that are at least
+//! a day old, so that one that is just being committed is never among them.
+
+use std::collections::HashSet;
+
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore};
+
+use crate::error::{Error, Result};
+use crate::storage::delta::{DeltaStorage, now_ms};
+use crate::storage::log::path_of;
+use crate::storage::table::Upkeep;
+use crate::storage::{MaintainOptions, Storage as _};
+
+/// Objects deleted by one call, so that it ends.
+const DELETES_MAX: usize = 1_000;
+
+/// How old a file must be before it counts as left behind, and how often such files are looked for: one day.
+const LEFT_BEHIND_MS: i64 = 86_400_000;
+
+/// Delete files that were removed longer ago than retention.
+///
+/// # Errors
+/// `Storage`.
+pub(crate) async fn removed(storage: &DeltaStorage, location: &str, options: &MaintainOptions) -> Result<()> {
+    let table = storage.table(location);
+    let until = now_ms() - options.retention_ms;
+    let due: Vec<String> = {
+        let handle = table.handle.lock();
+        let Some(handle) = handle.as_ref() else { return Ok(()) };
+        let active: HashSet<&str> = handle.current.files.iter().map(|file| file.path.as_str()).collect();
+        let old = handle.tombstones.iter().filter(|(path, at)| **at <= until && !active.contains(path.as_str()));
+        old.map(|(path, _)| path.clone()).take(DELETES_MAX).collect()
+    };
+    if due.is_empty() {
+        return Ok(());
+    }
+    storage.delete(&objects(location, options, &due)).await?;
+    if let Some(handle) = table.handle.lock().as_mut() {
+        due.iter().for_each(|path| {
+            handle.tombstones.remove(path);
+        });
+    }
+    Ok(())
+}
+
+/// The objects of these data files: themselves, and their state.
+fn objects(location: &str, options: &MaintainOptions, paths: &[String]) -> Vec<String> {
+    let mut objects = Vec::with_capacity(paths.len() * 2);
+    for path in paths {
+        objects.push(format!("{location}/{path}"));
+        if let Some(folder) = &options.state_folder {
+            objects.push(format!("{folder}/{}", name(path)));
+        }
+    }
+    objects
+}
+
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Delete files that no version refers to, once a day.
+///
+/// # Errors
+/// `Storage`.
+pub(crate) async fn unreferenced(
+    storage: &DeltaStorage,
+    location: &str,
+    options: &MaintainOptions,
+    upkeep: &mut Upkeep,
+) -> Result<()> {
+    let now = now_ms();
+    if now - upkeep.swept_ms < LEFT_BEHIND_MS {
+        return Ok(());
+    }
+    let until = now - options.retention_ms.max(LEFT_BEHIND_MS);
+    let mut old = list_old(storage, location, until).await?;
+    old.retain(|path| path.ends_with(".parquet") && !path.contains("/_delta_log/"));
+    let mut states = match &options.state_folder {
+        Some(folder) => list_old(storage, folder, until).await?,
+        None => Vec::new(),
+    };
+    if !old.is_empty() || !states.is_empty() {
+        // After the listing: a file that was committed meanwhile is found here.
+        storage.newest(location).await?;
+        let table = storage.table(location);
+        let handle = table.handle.lock();
+        let Some(handle) = handle.as_ref() else { return Ok(()) };
+        let referred = handle.current.files.iter().map(|file| &file.path).chain(handle.tombstones.keys());
+        let known: HashSet<&str> = referred.map(|path| name(path)).collect();
+        old.retain(|path| !known.contains(name(path)));
+        states.retain(|path| !known.contains(name(path)));
+    }
+    old.append(&mut states);
+    let done = old.len() <= DELETES_MAX;
+    old.truncate(DELETES_MAX);
+    storage.delete(&old).await?;
+    if done {
+        upkeep.swept_ms = now;
+    }
+    Ok(())
+}
+
+/// Paths below `folder` that were last written before `until_ms`.
+async fn list_old(storage: &DeltaStorage, folder: &str, until_ms: i64) -> Result<Vec<String>> {
+    let listed = storage.store.list(Some(&path_of(folder)?));
+    let is_old = |meta: &ObjectMeta| meta.last_modified.timestamp_millis() <= until_ms;
+    let old = listed.try_filter_map(|meta| async move { Ok(is_old(&meta).then(|| meta.location.to_string())) });
+    old.try_collect().await.map_err(|error| Error::from(error).context(format!("listing \"{folder}\"")))
+}

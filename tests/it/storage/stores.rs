@@ -1,0 +1,102 @@
+//! A store whose conditional puts fail on demand.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use parking_lot::Mutex;
+
+/// What goes wrong with one conditional put.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    /// It is carried out, and the answer is lost.
+    LoseAnswer,
+    /// It is carried out, and the client's own retry meets it.
+    RetryMeetsItself,
+    /// It is not carried out.
+    FailBefore,
+    /// Another writer is faster: this put is carried out by someone else's hand first.
+    None,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Faulty {
+    inner: Arc<dyn ObjectStore>,
+    /// Taken one for each conditional put.
+    pub faults: Mutex<VecDeque<Fault>>,
+    /// Every put fails for want of space.
+    pub full: Mutex<bool>,
+}
+
+impl Faulty {
+    pub fn new(inner: Arc<dyn ObjectStore>, faults: &[Fault]) -> Arc<Self> {
+        Arc::new(Self { inner, faults: Mutex::new(faults.iter().copied().collect()), full: Mutex::new(false) })
+    }
+}
+
+impl fmt::Display for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Faulty({})", self.inner)
+    }
+}
+
+fn broken(text: &str) -> Error {
+    Error::Generic { store: "Faulty", source: text.into() }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        if *self.full.lock() {
+            return Err(broken("No space left on device (os error 28)"));
+        }
+        if options.mode != PutMode::Create {
+            return self.inner.put_opts(at, payload, options).await;
+        }
+        let fault = self.faults.lock().pop_front().unwrap_or(Fault::None);
+        match fault {
+            Fault::None => self.inner.put_opts(at, payload, options).await,
+            Fault::FailBefore => Err(broken("connection refused")),
+            Fault::LoseAnswer => {
+                self.inner.put_opts(at, payload, options).await?;
+                Err(broken("connection reset before the answer"))
+            }
+            Fault::RetryMeetsItself => {
+                self.inner.put_opts(at, payload.clone(), options.clone()).await?;
+                self.inner.put_opts(at, payload, options).await
+            }
+        }
+    }
+
+    async fn put_multipart_opts(&self, at: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        self.inner.get_opts(at, options).await
+    }
+
+    fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(paths)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.inner.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}

@@ -1,0 +1,182 @@
+//! Checkpoints, compaction, vacuum, hidden state, records.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use flashcommerce::error::ErrorKind;
+use flashcommerce::storage::{Commit, MaintainOptions, Storage, StorageOptions};
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
+use super::lake::{Store, append, open, open_with, paths, query, rows, schema, stage, value, write};
+
+const KEEP: MaintainOptions = MaintainOptions { compact: false, retention_ms: 3_600_000, state_folder: None };
+
+async fn objects(store: &Store, folder: &str) -> HashSet<String> {
+    let listed: Vec<_> = store.list(Some(&Path::from(folder))).try_collect().await.unwrap();
+    listed.into_iter().map(|meta| meta.location.to_string()).collect()
+}
+
+pub async fn a_checkpointed_table_opens_the_same(store: Store) {
+    let lake = open(&store);
+    lake.create("t", &schema(), &["k".into()], None).await.unwrap();
+    for epoch in 1..=120_u64 {
+        let name = ["a", "b"][(epoch % 2) as usize];
+        let from = epoch as i64 * 10;
+        if epoch % 10 == 0 {
+            let snapshot = lake.snapshot("t", None).await.unwrap();
+            let remove = vec![snapshot.files[0].path.clone()];
+            let add = stage(&lake, "t", epoch, &[rows(None, from..from + 2)]).await;
+            lake.commit("t", Commit { epoch: Some(epoch), add, remove, ..write() }).await.unwrap();
+        } else {
+            append(&lake, "t", Some(epoch), &[rows(Some(name), from..from + 3)]).await;
+        }
+        lake.maintain("t", &KEEP).await.unwrap();
+    }
+    let log = objects(&store, "t/_delta_log").await;
+    let checkpoints = log.iter().filter(|path| path.contains(".checkpoint")).count();
+    assert_eq!(checkpoints, 2, "{log:?}");
+    assert!(log.contains("t/_delta_log/_last_checkpoint"));
+    let live = lake.snapshot("t", None).await.unwrap();
+    assert_eq!((live.version, live.epoch, live.files.len()), (120, 120, 108));
+    // The entries behind the last checkpoint are not needed to open the table.
+    for version in 0..60 {
+        store.delete(&Path::from(format!("t/_delta_log/{version:020}.json"))).await.unwrap();
+    }
+    let lake = open(&store);
+    let opened = lake.snapshot("t", None).await.unwrap();
+    assert_eq!((opened.version, opened.epoch, &opened.schema), (120, 120, &live.schema));
+    assert_eq!(opened.partitioned_by, live.partitioned_by);
+    assert_eq!(paths(&opened), paths(&live));
+    let facts = |snapshot: &flashcommerce::storage::Snapshot| {
+        let mut files: Vec<_> = snapshot.files.iter().map(|file| file.as_ref().clone()).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files
+    };
+    assert_eq!(facts(&opened), facts(&live));
+    let sql = "SELECT k, count(*), sum(n) FROM t GROUP BY k ORDER BY k";
+    assert_eq!(query(&lake, &opened, sql).await, query(&lake, &live, sql).await);
+    assert_eq!(
+        lake.commit("t", Commit { epoch: Some(119), ..write() }).await.unwrap(),
+        flashcommerce::storage::Committed::Already(119)
+    );
+    let error = lake.changes("t", 10, 20).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+pub async fn compaction_changes_no_row(store: Store) {
+    let lake = open(&store);
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("k", DataType::Utf8, true),
+        Field::new("n", DataType::Int64, true),
+        Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+    ]));
+    lake.create("t", &schema, &["k".into()], None).await.unwrap();
+    let with_time = |batch: RecordBatch| {
+        let at = arrow::compute::cast(batch.column(1), schema.field(2).data_type()).unwrap();
+        RecordBatch::try_new(Arc::clone(&schema), vec![batch.column(0).clone(), batch.column(1).clone(), at]).unwrap()
+    };
+    for epoch in 1..=17_u64 {
+        let n = epoch as i64;
+        let batches = [rows(Some("a/b"), n..n + 2), rows(None, n..n + 1)].map(with_time);
+        append(&lake, "t", Some(epoch), &batches).await;
+    }
+    append(&lake, "t", Some(18), &[with_time(rows(Some("few"), 0..1))]).await;
+    let before = lake.snapshot("t", None).await.unwrap();
+    let sql = "SELECT k, n, at FROM t ORDER BY k, n, at";
+    let rows_before = query(&lake, &before, sql).await;
+    lake.maintain("t", &KEEP).await.unwrap();
+    assert_eq!(lake.snapshot("t", None).await.unwrap().version, 18);
+    lake.maintain("t", &MaintainOptions { compact: true, ..KEEP }).await.unwrap();
+    for lake in [lake, open(&store)] {
+        let after = lake.snapshot("t", None).await.unwrap();
+        assert_eq!((after.version, after.epoch, after.files.len()), (19, 18, 3));
+        assert_eq!(query(&lake, &after, sql).await, rows_before);
+        assert_eq!(query(&lake, &before, sql).await, rows_before);
+        let filter = "SELECT count(*) FROM t WHERE at = TIMESTAMP '1970-01-01 00:00:00.000003' AND k = 'a/b'";
+        assert_eq!(query(&lake, &after, filter).await, ["2"]);
+        let changes = lake.changes("t", 18, 19).await.unwrap();
+        assert!(changes.added.is_empty() && changes.removed.is_empty());
+    }
+    let log = store.get(&"t/_delta_log/00000000000000000019.json".into()).await.unwrap().bytes().await.unwrap();
+    let log = String::from_utf8(log.to_vec()).unwrap();
+    assert!(log.contains(r#""appId":"flash-rewrite""#) && !log.contains(r#""dataChange":true"#), "{log}");
+}
+
+pub async fn compaction_keeps_what_bounds_leave_out(store: Store) {
+    let lake = open(&store);
+    let schema = Arc::new(Schema::new(vec![Field::new("f", DataType::Float64, true)]));
+    lake.create("t", &schema, &[], None).await.unwrap();
+    for epoch in 1..=17 {
+        let value = if epoch == 9 { f64::NAN } else { 1.0 };
+        let column: ArrayRef = Arc::new(Float64Array::from(vec![Some(value), None]));
+        append(&lake, "t", Some(epoch), &[RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap()]).await;
+    }
+    lake.maintain("t", &MaintainOptions { compact: true, ..KEEP }).await.unwrap();
+    assert_eq!(lake.snapshot("t", None).await.unwrap().files.len(), 1);
+    assert_eq!(value(&lake, "t", "SELECT count(*) FROM t WHERE f > 5").await, "1");
+    assert_eq!(value(&lake, "t", "SELECT count(f), count(*) FROM t").await, "17,34");
+}
+
+pub async fn vacuum_takes_only_what_is_due(store: Store) {
+    let lake = open(&store);
+    lake.create("t", &schema(), &["k".into()], None).await.unwrap();
+    append(&lake, "t", Some(1), &[rows(Some("a"), 0..3)]).await;
+    let old = paths(&lake.snapshot("t", None).await.unwrap());
+    let add = stage(&lake, "t", 2, &[rows(Some("a"), 3..5)]).await;
+    let new = add[0].path.clone();
+    let name = |path: &str| path.rsplit('/').next().unwrap().to_string();
+    for path in [&old[0], &new] {
+        lake.write_state(&format!("_state/t/1/{}", name(path)), &[rows(None, 0..1)]).await.unwrap();
+    }
+    lake.commit("t", Commit { epoch: Some(2), add, remove: old.clone(), ..write() }).await.unwrap();
+    let unused = stage(&lake, "t", 3, &[rows(Some("a"), 5..6)]).await[0].path.clone();
+    let options = MaintainOptions { state_folder: Some("_state/t/1".into()), ..KEEP };
+    lake.maintain("t", &options).await.unwrap();
+    let data = objects(&store, "t/k=a").await;
+    assert_eq!(data.len(), 3, "{data:?}");
+    // What was removed is known from the log after a restart.
+    let lake = open(&store);
+    lake.maintain("t", &MaintainOptions { retention_ms: -1, ..options }).await.unwrap();
+    let data = objects(&store, "t/k=a").await;
+    assert_eq!(data, HashSet::from([format!("t/{new}"), format!("t/{unused}")]));
+    assert_eq!(objects(&store, "_state").await, HashSet::from([format!("_state/t/1/{}", name(&new))]));
+    assert_eq!(value(&lake, "t", "SELECT sum(n) FROM t").await, "7");
+}
+
+pub async fn state_comes_back(store: Store) {
+    let lake = open_with(&store, StorageOptions { state_cache_bytes_max: 100_000, ..StorageOptions::default() });
+    let batches = vec![rows(Some("a"), 0..10), rows(None, 10..20)];
+    let size = lake.write_state("_state/v/1/a", &batches).await.unwrap();
+    assert_eq!(size, store.head(&"_state/v/1/a".into()).await.unwrap().size);
+    for lake in [lake, open(&store)] {
+        for _ in 0..2 {
+            let back = lake.read_state("_state/v/1/a").await.unwrap();
+            let back = arrow::compute::concat_batches(&schema(), back.iter()).unwrap();
+            assert_eq!(back, arrow::compute::concat_batches(&schema(), &batches).unwrap());
+        }
+    }
+    // A second write replaces the first, in the cache too.
+    let lake = open(&store);
+    lake.write_state("_state/v/1/a", &batches).await.unwrap();
+    lake.write_state("_state/v/1/a", &batches[..1]).await.unwrap();
+    assert_eq!(lake.read_state("_state/v/1/a").await.unwrap().iter().map(RecordBatch::num_rows).sum::<usize>(), 10);
+    lake.delete(&["_state/v/1/a".into(), "_state/v/1/never".into()]).await.unwrap();
+    assert_eq!(lake.read_state("_state/v/1/a").await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+pub async fn records_are_listed_newest_first(store: Store) {
+    let lake = open(&store);
+    assert!(lake.list_newest("_flash/epochs", 3).await.unwrap().is_empty());
+    for epoch in [9_u64, 10, 2, 11] {
+        let path = format!("_flash/epochs/{epoch:020}.json");
+        assert!(lake.put_if_absent(&path, epoch.to_string().into_bytes()).await.unwrap());
+    }
+    let names = lake.list_newest("_flash/epochs", 3).await.unwrap();
+    assert_eq!(names, [11, 10, 9].map(|epoch: u64| format!("{epoch:020}.json")));
+    assert_eq!(lake.get(&format!("_flash/epochs/{}", names[0])).await.unwrap(), b"11");
+    assert_eq!(lake.get("_flash/epochs/none").await.unwrap_err().kind(), ErrorKind::NotFound);
+}
