@@ -31,7 +31,7 @@ const UNKNOWN_KEYS_MAX: usize = 64;
 /// A key that was met, or that the schema names.
 struct Key {
     /// `"name":`, as it stands in a record without white space.
-    pattern: Box<[u8]>,
+    pattern: Pattern,
     /// Its column; `None` for keys that the schema does not name.
     column: Option<usize>,
     /// The key that followed it the last time.
@@ -81,8 +81,7 @@ pub(super) fn decode(input: &Input<'_>, fields: &Fields) -> Result<StructArray> 
 impl Decoder {
     fn new(fields: &Fields) -> Self {
         let mut decoder = Self { keys: Vec::new(), by_name: HashMap::new(), scratch: String::new() };
-        // A NUL byte is in no JSON text.
-        decoder.keys.push(Key { pattern: Box::new([0]), column: None, next: NO_KEY });
+        decoder.keys.push(Key { pattern: Pattern::never(), column: None, next: NO_KEY });
         for (column, field) in fields.iter().enumerate() {
             decoder.remember(field.name(), Some(column));
         }
@@ -96,8 +95,8 @@ impl Decoder {
         let at = self.keys.len();
         // A name that JSON writes with escapes is always looked up.
         let plain = !name.contains(['"', '\\']) && !name.contains(char::is_control);
-        let pattern = if plain { format!("\"{name}\":").into_bytes() } else { vec![0] };
-        self.keys.push(Key { pattern: pattern.into(), column, next: NO_KEY });
+        let pattern = if plain { Pattern::new(&format!("\"{name}\":")) } else { Pattern::never() };
+        self.keys.push(Key { pattern, column, next: NO_KEY });
         self.by_name.insert(name.into(), at);
         at
     }
@@ -140,8 +139,8 @@ impl Decoder {
     fn key(&mut self, text: &str, at: usize, previous: usize) -> Option<(usize, usize)> {
         let guess = self.keys[previous].next;
         let pattern = &self.keys[guess].pattern;
-        if text.as_bytes().get(at..at + pattern.len()) == Some(&**pattern) {
-            return Some((guess, at + pattern.len()));
+        if pattern.is_at(text.as_bytes(), at) {
+            return Some((guess, at + pattern.bytes.len()));
         }
         let (key, after) = self.look_up(text, at)?;
         if key != NO_KEY {
@@ -167,5 +166,46 @@ impl Decoder {
 
     fn columns(&self) -> usize {
         self.keys.iter().filter(|key| key.column.is_some()).count()
+    }
+}
+
+/// Bytes to compare with a place in a text: by three words with a mask, where they fit and the text goes on that far.
+struct Pattern {
+    bytes: Box<[u8]>,
+    words: [(u64, u64); 3],
+}
+
+/// Bytes of the words.
+const WORDS: usize = 24;
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        let mut words = [(0, 0); 3];
+        for (at, byte) in text.bytes().enumerate().take(WORDS) {
+            words[at / 8].0 |= u64::from(byte) << (at % 8 * 8);
+            words[at / 8].1 |= 0xff << (at % 8 * 8);
+        }
+        Self { bytes: text.as_bytes().into(), words }
+    }
+
+    /// What no JSON text contains.
+    fn never() -> Self {
+        Self::new("\0")
+    }
+
+    #[inline]
+    fn is_at(&self, bytes: &[u8], at: usize) -> bool {
+        let Some(rest) = bytes.get(at..) else {
+            return false;
+        };
+        match rest.first_chunk::<WORDS>() {
+            Some(chunk) if self.bytes.len() <= WORDS => {
+                let (words, _) = chunk.as_chunks::<8>();
+                let differs =
+                    |(word, (wanted, mask)): (&[u8; 8], &(u64, u64))| u64::from_le_bytes(*word) & mask ^ wanted;
+                words.iter().zip(&self.words).map(differs).fold(0, std::ops::BitOr::bitor) == 0
+            }
+            _ => rest.starts_with(&self.bytes),
+        }
     }
 }
