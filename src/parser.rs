@@ -19,6 +19,7 @@ mod ast;
 mod command;
 mod complaint;
 mod cursor;
+mod dialect;
 mod limits;
 mod options;
 mod suggest;
@@ -40,6 +41,7 @@ pub use options::{INTERVAL_MS_MAX, interval_ms};
 pub use suggest::did_you_mean;
 
 use cursor::Cursor;
+use dialect::Budgeted;
 use text::Script;
 
 /// All statements of a text, separated by `;`. An empty text, or one of comments alone, holds none.
@@ -53,7 +55,8 @@ pub fn parse(input: &str, file: Option<&str>) -> Result<Vec<Parsed>> {
     let mut statements = Vec::new();
     for piece in script.pieces()? {
         let (offset, end) = (piece.start, piece.end);
-        let mut cursor = Cursor::new(script, piece)?;
+        let dialect = Budgeted::new(piece.tokens.len());
+        let mut cursor = Cursor::new(script, piece, &dialect)?;
         let statement = statement(&mut cursor)?;
         cursor.expect_end()?;
         statements.push(Parsed { statement, text: input[offset..end].to_string(), offset });

@@ -15,8 +15,9 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, Word};
 
 use super::complaint;
+use super::dialect::Budgeted;
 use super::limits::{self, NAME_BYTES_MAX, RECURSION_DEPTH_MAX};
-use super::text::{DIALECT, Piece, Script};
+use super::text::{Piece, Script};
 use crate::error::{Error, Location, Result};
 use crate::name::TableName;
 
@@ -28,15 +29,15 @@ pub(super) struct Cursor<'a> {
     script: Script<'a>,
     spans: Vec<Range<usize>>,
     end: usize,
-    parser: DFParser<'static>,
+    parser: DFParser<'a>,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(script: Script<'a>, piece: Piece) -> Result<Self> {
+    pub(super) fn new(script: Script<'a>, piece: Piece, dialect: &'a Budgeted) -> Result<Self> {
         limits::check(script, &piece)?;
         let Piece { tokens, spans, end, .. } = piece;
         let parser =
-            DFParserBuilder::new(tokens).with_dialect(&DIALECT).with_recursion_limit(RECURSION_DEPTH_MAX).build()?;
+            DFParserBuilder::new(tokens).with_dialect(dialect).with_recursion_limit(RECURSION_DEPTH_MAX).build()?;
         Ok(Self { script, spans, end, parser })
     }
 
@@ -187,7 +188,7 @@ impl<'a> Cursor<'a> {
     /// Something that sqlparser can parse, its error put into our words.
     pub(super) fn parse<T, E: Into<DataFusionError>>(
         &mut self,
-        parse: impl FnOnce(&mut DFParser<'static>) -> Result<T, E>,
+        parse: impl FnOnce(&mut DFParser<'a>) -> Result<T, E>,
     ) -> Result<T> {
         parse(&mut self.parser).map_err(|error| complaint::translate(self, &error.into()))
     }

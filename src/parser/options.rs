@@ -12,9 +12,9 @@ use sqlparser::tokenizer::{Token, Tokenizer, Word};
 
 use super::ast::{RefreshMode, ViewOptions};
 use super::cursor::{Cursor, normal};
+use super::dialect::POSTGRES;
 use super::limits::ITEMS_MAX;
 use super::suggest::did_you_mean;
-use super::text::DIALECT;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The longest duration, in milliseconds: 100 years of 365.25 days.
@@ -122,7 +122,7 @@ fn column_list(value: &str) -> Result<Vec<String>> {
         Error::new(ErrorKind::Syntax, format!("'{value}' is not a list of columns"))
             .with_hint("write names with commas between them, as in 'event_id' or 'order_id, line'")
     };
-    let tokens = Tokenizer::new(&DIALECT, value).tokenize().map_err(|_| wrong())?;
+    let tokens = Tokenizer::new(&POSTGRES, value).tokenize().map_err(|_| wrong())?;
     let tokens: Vec<Token> = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
     let mut columns = Vec::new();
     for (index, token) in tokens.iter().enumerate() {
@@ -183,11 +183,16 @@ fn option_key(cursor: &mut Cursor<'_>) -> Result<String> {
 /// A string, a word or a number, as text.
 fn option_value(cursor: &mut Cursor<'_>, key: &str) -> Result<String> {
     let value = match cursor.peek(0) {
-        Token::Word(Word { value, quote_style: None, .. }) | Token::Number(value, _) => value.clone(),
+        Token::Word(Word { value, quote_style: None, .. }) if value.bytes().all(is_plain) => value.clone(),
+        Token::Number(value, _) => value.clone(),
         _ => return cursor.string(&format!("a value in single quotes for {key}")),
     };
     cursor.skip(1);
     Ok(value)
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// A duration such as `5 seconds`, `1 minute`, `1 day 12 hours` or `500 milliseconds`, in milliseconds.

@@ -9,14 +9,11 @@
 use std::mem;
 use std::ops::Range;
 
-use sqlparser::dialect::PostgreSqlDialect;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 
+use super::dialect::POSTGRES;
 use super::limits::{INPUT_BYTES_MAX, STATEMENT_BYTES_MAX};
 use crate::error::{Error, ErrorKind, Location, Result};
-
-/// The dialect of every text.
-pub(super) static DIALECT: PostgreSqlDialect = PostgreSqlDialect {};
 
 /// Editors on Windows put it before the first character.
 const BYTE_ORDER_MARK: char = '\u{feff}';
@@ -74,7 +71,7 @@ impl<'a> Script<'a> {
         let body = self.input.trim_start_matches(BYTE_ORDER_MARK);
         let base = self.input.len() - body.len();
         let mut tokens = Vec::new();
-        let outcome = Tokenizer::new(&DIALECT, body).tokenize_with_location_into_buf(&mut tokens);
+        let outcome = Tokenizer::new(&POSTGRES, body).tokenize_with_location_into_buf(&mut tokens);
         let spans = byte_ranges(body, base, &tokens);
         if let Err(error) = outcome {
             return Err(self.unfinished(&error, spans.last().map_or(base, |span| span.end)));
