@@ -65,6 +65,12 @@ struct Idle {
     at: u64,
 }
 
+impl Idle {
+    fn of(file: &FileMeta, at: u64) -> Self {
+        Self { size: file.size, modified_ms: file.modified_ms, at }
+    }
+}
+
 /// How reading one file ended.
 enum Stop {
     /// Nothing more to read for now.
@@ -155,7 +161,7 @@ impl FilesSource {
         at: u64,
         budget: &mut Budget,
     ) -> Result<(Rows, Option<Position>, bool)> {
-        let idle = Idle { size: file.size, modified_ms: file.modified_ms, at };
+        let idle = Idle::of(file, at);
         if state.idle.get(&file.name) == Some(&idle) {
             return Ok((Rows::default(), None, true));
         }
@@ -227,8 +233,7 @@ impl Source for FilesSource {
                 }
             };
             if budget.is_used_up() {
-                let behind = at < file.size && !state.idle.contains_key(&file.name);
-                slice.caught_up &= !behind;
+                slice.caught_up &= state.idle.get(&file.name) == Some(&Idle::of(file, at));
                 continue;
             }
             let (rows, position, idle) = self.poll_file(&mut state, file, at, &mut budget).await?;

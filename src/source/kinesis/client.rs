@@ -9,14 +9,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{Credentials, StalledStreamProtectionConfig};
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_types::service_config::ServiceConfigKey;
 
 use super::lineage::Shard;
 use crate::error::{Error, ErrorKind, Result};
@@ -78,18 +81,28 @@ impl Connection {
         if let Some(endpoint) = &spec.endpoint_url {
             loader = loader.endpoint_url(endpoint);
         }
-        if let Some(credentials) = credentials {
-            loader = loader.credentials_provider(credentials);
-        }
         let shared = loader.load().await;
-        let Some(region) = shared.region().cloned() else {
+        let endpoint = spec.endpoint_url.clone().or_else(|| endpoint_of(&shared));
+        let is_loopback = endpoint.as_deref().is_some_and(is_loopback);
+        let Some(region) = shared.region().cloned().or_else(|| is_loopback.then(|| Region::from_static("us-east-1")))
+        else {
             return Err(Error::new(ErrorKind::Source, format!("no AWS region for Kinesis stream {}", spec.name()))
                 .with_hint("name it in the location, kinesis://ap-south-1/E_com, or set AWS_REGION"));
         };
-        let config = aws_sdk_kinesis::config::Builder::from(&shared).build();
+        let mut config = aws_sdk_kinesis::config::Builder::from(&shared).region(region.clone());
+        if let Some(credentials) = credentials {
+            config = config.credentials_provider(credentials);
+        } else if is_loopback {
+            // An emulator on this machine asks for a signature and doesn't look at it.
+            let placeholder = Credentials::new("loopback", "loopback", None, None, "loopback");
+            let environment = EnvironmentVariableCredentialsProvider::new();
+            let either =
+                CredentialsProviderChain::first_try("environment", environment).or_else("loopback", placeholder);
+            config = config.credentials_provider(either);
+        }
+        let config = config.build();
         let plain = config.to_builder().retry_config(RetryConfig::disabled()).build();
-        let at = spec.endpoint_url.clone().or_else(|| shared.endpoint_url().map(str::to_string));
-        let at = at.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+        let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
         Ok(Self {
             patient: Client::from_conf(config),
             plain: Client::from_conf(plain),
@@ -164,6 +177,23 @@ impl Connection {
     }
 }
 
+/// `AWS_ENDPOINT_URL_KINESIS`, `AWS_ENDPOINT_URL`, or their like in the profile.
+fn endpoint_of(shared: &SdkConfig) -> Option<String> {
+    let key = ServiceConfigKey::builder().service_id("Kinesis").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
+    let own = shared.service_config().and_then(|service| service.load_config(key.ok()?));
+    own.or_else(|| shared.endpoint_url().map(str::to_string))
+}
+
+/// Is it on this machine?
+fn is_loopback(endpoint: &str) -> bool {
+    match url::Url::parse(endpoint).ok().as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// What an SDK error means.
 pub(in crate::source) fn fault<E, R>(error: &SdkError<E, R>) -> Fault
 where
@@ -224,6 +254,20 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn loopback_endpoints() {
+        for (url, expected) in [
+            ("http://127.0.0.1:4567", true),
+            ("http://localhost:4567/", true),
+            ("http://[::1]:4567", true),
+            ("https://kinesis.ap-south-1.amazonaws.com", false),
+            ("http://10.0.0.1:4567", false),
+            ("nonsense", false),
+        ] {
+            assert_eq!(is_loopback(url), expected, "{url}");
+        }
+    }
 
     #[test]
     fn codes_say_what_to_do() {
