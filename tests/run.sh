@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests, from a fresh clone: formatting, lints, documentation, Rust tests, and clients that we did not write.
 #
-#   tools ─▶ format ─▶ build ─▶ test ─▶ clippy ─▶ doc ─▶ clients (Python: ADBC, deltalake, polars, duckdb)
+#   tools ─▶ format ─▶ build ─▶ tests ─▶ clippy ─▶ documentation ─▶ the demo, by ADBC, deltalake, polars, duckdb
 #
 # Ends with the first failure. One profile (release) for all of it, so that dependencies are compiled once.
 set -euo pipefail
@@ -31,6 +31,28 @@ ensure cc:build-essential make:build-essential cmake:cmake python3:python3
 command -v cargo >/dev/null || { echo "install Rust 1.95 or newer first (rustup.rs)" >&2; exit 1; }
 cargo --version
 
+step "clients for the tests"
+venv="$target/clients-$(cksum < tests/clients/requirements.txt | tr -d ' ')"
+if [ ! -e "$venv/ready" ]; then
+    rm -rf "$venv"
+    if ! python3 -m venv "$venv"; then
+        rm -rf "$venv"
+        ensure no-such-command:python3-venv
+        python3 -m venv "$venv"
+    fi
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+    touch "$venv/ready"
+fi
+export FLASH_PYTHON="$venv/bin/python"
+if command -v mvn >/dev/null && command -v java >/dev/null; then
+    driver=18.3.0
+    export FLASH_JDBC_DRIVER="$target/flight-sql-jdbc-driver-$driver.jar"
+    [ -e "$FLASH_JDBC_DRIVER" ] || mvn --quiet --batch-mode dependency:copy \
+        -Dartifact="org.apache.arrow:flight-sql-jdbc-driver:$driver" -DoutputDirectory="$target" \
+        || unset FLASH_JDBC_DRIVER
+fi
+[ -n "${FLASH_JDBC_DRIVER:-}" ] || echo "skipped: JDBC, which needs java and mvn"
+
 step "format"
 cargo fmt --all --check
 
@@ -46,21 +68,10 @@ cargo clippy --release --locked --workspace --all-targets -- -D warnings
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
 
-step "clients"
-venv="$target/clients-$(cksum < tests/clients/requirements.txt | tr -d ' ')"
-if [ ! -e "$venv/ready" ]; then
-    rm -rf "$venv"
-    if ! python3 -m venv "$venv"; then
-        rm -rf "$venv"
-        ensure no-such-command:python3-venv
-        python3 -m venv "$venv"
-    fi
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
-    touch "$venv/ready"
-fi
+step "the demo, judged by others"
 for script in tests/clients/test_*.py; do
     echo "-- $script"
-    FLASH="$target/release/flash" timeout 900 "$venv/bin/python" "$script"
+    FLASH="$target/release/flash" timeout 900 "$FLASH_PYTHON" "$script"
 done
 
 step "done"
