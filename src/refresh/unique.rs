@@ -193,11 +193,12 @@ impl UniqueIndex {
     }
 
     /// Delete the objects that no state at or after the published epoch needs: merged and expired runs, and what
-    /// failed refreshes left.
+    /// failed refreshes left. A view that lags behind the published epoch keeps what its own frontier needs.
     ///
     /// # Errors
     /// `Storage`; what is left is deleted next time.
     pub async fn prune(&mut self, published: Epoch) -> Result<()> {
+        let published = published.min(self.frontier);
         let expired_us = self.expired_us();
         // A run without keys stays: it may stand in front of one whose commit failed.
         let old = |run: &Run| expired_us.is_some_and(|expired| run.newest_us() < expired && run.keys() > 0);

@@ -29,6 +29,22 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Several batches' keys as one, in order.
+    pub fn concat(parts: Vec<Self>) -> Self {
+        let rows = parts.iter().map(|part| part.hashes.len()).sum();
+        let any_null = parts.iter().any(|part| part.nulls.is_some());
+        let mut hashes = Vec::with_capacity(rows);
+        let mut valid = arrow::array::NullBufferBuilder::new(rows);
+        for part in parts {
+            match &part.nulls {
+                Some(nulls) => valid.append_buffer(nulls),
+                None => valid.append_n_non_nulls(part.hashes.len()),
+            }
+            hashes.extend(part.hashes);
+        }
+        Self { hashes, nulls: if any_null { valid.finish() } else { None } }
+    }
+
     /// Rows.
     pub fn len(&self) -> usize {
         self.hashes.len()
@@ -37,6 +53,11 @@ impl Keys {
     /// No rows.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
+    }
+
+    /// The hash of each row; that of a row without a key means nothing.
+    pub(super) fn hashes(&self) -> &[u128] {
+        &self.hashes
     }
 
     /// The hash of each row that has a key, with its row number.
@@ -182,7 +203,7 @@ mod tests {
         let big: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 0]));
         assert_eq!(
             hashes(&[Arc::clone(&text)]),
-            [0x21e0_bff9_a5e8_69b7_92f4_4a36_4ef3_b5f6_u128, 0x99aa_06d3_0147_98d8_6001_c324_468d_497f,]
+            [0x92c7_aedf_86ef_aaa3_a0de_451d_daff_d16c_u128, 0x99aa_06d3_0147_98d8_6001_c324_468d_497f,]
         );
         let mut expected = b"b\x04\0\0\0\0\0\0\0ev-1D\x20\x4e\0\0\0\0\0\0t\x01\0\0\0\0\0\0\0d\x02\xcf\x07".to_vec();
         expected.extend_from_slice(&[0; 14]);

@@ -23,23 +23,19 @@ use super::taken::{Taken, look_up_sorted};
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Question {
-    /// All rows that were asked for, those without a key too.
-    len: usize,
-    /// Those with a key, sorted by key, then row.
+    /// Of all rows, those without a key too.
+    hashes: Vec<u128>,
+    arrived_us: Vec<i64>,
+    /// The rows with a key, to be sorted by key, then row: small, since sorting them is most of the work.
     rows: Vec<Row>,
     /// The distinct keys, sorted.
     keys: Vec<u128>,
     /// For each key the arrival of the newest row that was kept for it, or [`NEVER_US`].
     newest_us: Vec<i64>,
-    oldest_row_us: i64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    hash: u128,
-    arrived_us: i64,
-    row: u32,
-}
+/// The upper half of a row's hash, and the row.
+type Row = (u64, u32);
 
 /// A chunk that may hold some of the keys.
 #[derive(Debug)]
@@ -58,25 +54,24 @@ impl Question {
         if keys.len() != arrived_us.len() || u32::try_from(keys.len()).is_err() {
             return Err(Error::new(ErrorKind::Internal, "a batch of keys and its arrivals do not fit together"));
         }
-        let rows = keys.present().map(|(row, hash)| Row { hash, arrived_us: arrived_us[row], row: row as u32 });
-        Ok(Self {
-            len: keys.len(),
-            rows: rows.collect(),
-            keys: Vec::new(),
-            newest_us: Vec::new(),
-            oldest_row_us: arrived_us.iter().copied().min().unwrap_or(NEVER_US),
-        })
+        let rows = keys.present().map(|(row, hash)| ((hash >> 64) as u64, row as u32)).collect();
+        let (hashes, arrived_us) = (keys.hashes().to_vec(), arrived_us.to_vec());
+        Ok(Self { hashes, arrived_us, rows, keys: Vec::new(), newest_us: Vec::new() })
     }
 
     /// Sort, and answer from memory as far as that goes: the look-ups that need chunks.
     pub(super) fn prepare(&mut self, taken: &Taken, runs: &[Arc<Run>], within_us: Option<i64>) -> Vec<LookUp> {
-        self.rows.sort_unstable_by_key(|row| (row.hash, row.row));
-        self.keys = self.rows.iter().map(|row| row.hash).collect();
+        self.rows.sort_unstable();
+        for equal in self.rows.chunk_by_mut(|a, b| a.0 == b.0).filter(|equal| equal.len() > 1) {
+            equal.sort_unstable_by_key(|(_, row)| (self.hashes[*row as usize], *row));
+        }
+        self.keys = self.rows.iter().map(|(_, row)| self.hashes[*row as usize]).collect();
         self.keys.dedup();
         self.newest_us = vec![NEVER_US; self.keys.len()];
         taken.look_up(&self.keys, |place, at| note(&mut self.newest_us, place, at));
         // What arrived before this makes nothing in the batch a duplicate.
-        let from_us = within_us.map_or(NEVER_US, |within| self.oldest_row_us.saturating_sub(within));
+        let oldest_us = self.arrived_us.iter().copied().min().unwrap_or(NEVER_US);
+        let from_us = within_us.map_or(NEVER_US, |within| oldest_us.saturating_sub(within));
         let mut look_ups = Vec::new();
         for run in runs.iter().filter(|run| run.newest_us() >= from_us) {
             self.probe(run, from_us, &mut look_ups);
@@ -127,22 +122,22 @@ impl Question {
 
     /// Which rows to keep, and the entries to remember, sorted.
     pub(super) fn verdict(self, within_us: Option<i64>) -> (BooleanArray, Vec<Entry>) {
-        let mut keep = BooleanBufferBuilder::new(self.len);
-        keep.append_n(self.len, true);
+        let mut keep = BooleanBufferBuilder::new(self.hashes.len());
+        keep.append_n(self.hashes.len(), true);
         let mut kept = Vec::with_capacity(self.keys.len());
-        let groups = self.rows.chunk_by(|a, b| a.hash == b.hash);
-        for (rows, before_us) in groups.zip(self.newest_us) {
+        let mut rows = self.rows.iter().map(|(_, row)| *row as usize).peekable();
+        for (hash, before_us) in self.keys.iter().zip(self.newest_us) {
             let mut newest_us = before_us;
-            for row in rows {
-                let age_us = row.arrived_us.saturating_sub(newest_us);
+            while let Some(row) = rows.next_if(|row| self.hashes[*row] == *hash) {
+                let age_us = self.arrived_us[row].saturating_sub(newest_us);
                 if newest_us != NEVER_US && within_us.is_none_or(|within| age_us <= within) {
-                    keep.set_bit(row.row as usize, false);
+                    keep.set_bit(row, false);
                 } else {
-                    newest_us = row.arrived_us;
+                    newest_us = self.arrived_us[row];
                 }
             }
             if newest_us != before_us {
-                kept.push(Entry { hash: rows[0].hash, arrived_us: newest_us });
+                kept.push(Entry { hash: *hash, arrived_us: newest_us });
             }
         }
         (BooleanArray::new(keep.finish(), None), kept)

@@ -183,7 +183,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// Carry out the steps; every answer is compared with the map's. Returns the largest number of runs.
+/// Carry out the steps; every answer is compared with the map's.
 async fn check(steps: &[Step], within_us: Option<i64>) {
     let storage = Memory::new();
     let (mut epoch, mut frontier) = (0, 0);
@@ -223,7 +223,7 @@ async fn check(steps: &[Step], within_us: Option<i64>) {
             }
         }
         if step.prune {
-            index.prune(frontier).await.unwrap();
+            index.prune(epoch).await.unwrap();
         }
         if step.reopen {
             index = open(&storage, frontier, within_us).await;
