@@ -1,5 +1,6 @@
 //! The integration tests, in one binary.
 
 mod cli;
+mod flight;
 mod layers;
 mod simulator;
