@@ -1,5 +1,8 @@
 //! Catalog: what exists, what it is built on, and who may see it. The only maker of sessions.
 
+pub mod definitions;
 pub mod principal;
+pub mod session;
+pub mod system;
 
 pub use principal::Principal;

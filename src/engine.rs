@@ -3,20 +3,31 @@
 //! `server` and `scheduler` share one `Arc<Engine>`: the server plans queries on what is published,
 //! the scheduler asks for passes. Statements that change something run one pass and return when it is published.
 
-use std::collections::BTreeMap;
+mod apply;
+pub mod due;
+mod epochs;
+mod sessions;
+mod statements;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::prelude::SessionContext;
-use tokio::sync::watch;
+use parking_lot::RwLock;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
 
-use crate::catalog::Principal;
-use crate::epoch::{Epoch, PublishedRecord, Version};
-use crate::error::{Error, ErrorKind, Result};
+use crate::catalog::definitions::{Definitions, Kind};
+use crate::catalog::{Principal, session, system};
+use crate::epoch::{Epoch, EpochRecord, PublishedRecord, Version};
+use crate::error::Result;
 use crate::name::TableName;
-use crate::source::{SliceLimits, Source};
+use crate::parser::CreateSource;
+use crate::refresh::pass::ViewSlot;
+use crate::source::{Slice, SliceLimits, Source};
 use crate::storage::Storage;
 
 /// What an engine is opened with.
@@ -135,10 +146,53 @@ pub enum Answer {
     },
 }
 
+/// The compiled objects of a lake.
+#[derive(Debug, Default)]
+pub(crate) struct Graph {
+    pub definitions: Definitions,
+    /// Views, inputs first.
+    pub order: Vec<TableName>,
+    pub slots: BTreeMap<TableName, Arc<ViewSlot>>,
+    pub sources: BTreeMap<TableName, CreateSource>,
+    /// Folders of ordinary tables.
+    pub tables: BTreeMap<TableName, String>,
+}
+
+/// What one pass leaves for the next; held by the pass that runs.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub definitions: Definitions,
+    pub graph: Arc<Graph>,
+    /// Opened sources.
+    pub sources: BTreeMap<TableName, Arc<dyn Source>>,
+    /// The slice of the next epoch, read while this one is carried out.
+    pub ahead: BTreeMap<TableName, JoinHandle<Result<Slice>>>,
+    /// An epoch that is written down and not published.
+    pub unfinished: Option<EpochRecord>,
+    /// When each view took part last, in microseconds since 1970 UTC.
+    pub last_us: BTreeMap<TableName, i64>,
+    /// Views that failed, with the epoch: they are tried again when something new has come.
+    pub failed: BTreeMap<TableName, Epoch>,
+    /// Maintenance under way.
+    pub maintenance: Option<JoinHandle<()>>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Engine {
+    storage: Arc<dyn Storage>,
+    overrides: BTreeMap<TableName, Arc<dyn Source>>,
+    slice: SliceLimits,
+    base: SessionState,
+    state: Mutex<State>,
+    graph: RwLock<Arc<Graph>>,
     published: watch::Sender<Arc<PublishedRecord>>,
+    /// Newest published records, oldest first.
+    history: RwLock<VecDeque<Arc<PublishedRecord>>>,
+    /// Tables of the newest published epoch, for sessions.
+    pinned: RwLock<Option<sessions::Pinned>>,
+    /// This process has carried out an epoch: what it published last is the newest.
+    writes: std::sync::atomic::AtomicBool,
 }
 
 impl Engine {
@@ -146,16 +200,42 @@ impl Engine {
     ///
     /// # Errors
     /// `Storage`, `Corrupt`; `Definition` when a stored definition is not understood.
-    pub async fn open(_options: EngineOptions) -> Result<Arc<Self>> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
+    pub async fn open(options: EngineOptions) -> Result<Arc<Self>> {
+        let runtime = session::runtime(options.storage.as_ref())?;
+        let base = session::base_state(runtime);
+        let definitions = Definitions::load(options.storage.as_ref()).await?;
+        let engine = Self {
+            storage: options.storage,
+            overrides: options.sources,
+            slice: options.slice,
+            base,
+            state: Mutex::new(State::default()),
+            graph: RwLock::new(Arc::default()),
+            published: watch::Sender::new(Arc::default()),
+            history: RwLock::default(),
+            pinned: RwLock::new(None),
+            writes: std::sync::atomic::AtomicBool::new(false),
+        };
+        let mut graph = engine.build(&apply::stored(&definitions)?, &definitions, false).await?;
+        graph.definitions.number = definitions.number;
+        {
+            let mut state = engine.state.lock().await;
+            state.definitions = definitions;
+            state.graph = Arc::new(graph);
+            *engine.graph.write() = Arc::clone(&state.graph);
+            engine.load_published().await?;
+            state.unfinished = engine.find_unfinished().await?;
+        }
+        Ok(Arc::new(engine))
     }
 
     /// Make the lake hold these objects; objects that are not named stay as they are. All or nothing.
     ///
     /// # Errors
     /// `Syntax`, `Definition`, `NotIncremental` with file, line and caret.
-    pub async fn apply(&self, _objects: &[ProjectObject]) -> Result<Vec<(TableName, Applied)>> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
+    pub async fn apply(&self, objects: &[ProjectObject]) -> Result<Vec<(TableName, Applied)>> {
+        let mut state = self.state.lock().await;
+        self.apply_in(&mut state, objects).await
     }
 
     /// Carry out the newest epoch again if it has not been published. To be called once, before the first pass.
@@ -163,7 +243,9 @@ impl Engine {
     /// # Errors
     /// As `pass`.
     pub async fn recover(&self) -> Result<Option<Epoch>> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
+        let mut state = self.state.lock().await;
+        let Some(record) = state.unfinished.clone() else { return Ok(None) };
+        self.finish(&mut state, record).await.map(|record| Some(record.epoch))
     }
 
     /// One pass over the views that are due: at most one epoch.
@@ -171,8 +253,9 @@ impl Engine {
     /// # Errors
     /// `Conflict` when another writer owns the lake (stop); `Transient` (ask again after a back-off); `Source`,
     /// `DataLoss`, `Storage`, `Corrupt` (stop). A view that fails on its own data does not fail the pass.
-    pub async fn pass(&self, _request: PassRequest) -> Result<Pass> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
+    pub async fn pass(&self, request: PassRequest) -> Result<Pass> {
+        let mut state = self.state.lock().await;
+        self.pass_in(&mut state, &request).await
     }
 
     /// Where every view stands.
@@ -180,33 +263,70 @@ impl Engine {
     /// # Errors
     /// `Storage`.
     pub async fn status(&self) -> Result<Vec<ViewStatus>> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
-    }
-
-    /// A session for queries, pinned to the newest published epoch: catalog `flash`, every table of the lake under
-    /// its schema, `system.*`, `information_schema`. Cheap: snapshots are cached.
-    ///
-    /// # Errors
-    /// `Storage`.
-    pub async fn session(&self, _principal: &Principal) -> Result<SessionContext> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
-    }
-
-    /// Run one statement of the dialect (query, DDL, DML, REFRESH, EXPLAIN, SHOW, SET) in `session`.
-    ///
-    /// # Errors
-    /// Any kind; the text is meant for the user.
-    pub async fn execute(&self, _session: &SessionContext, _principal: &Principal, _sql: &str) -> Result<Answer> {
-        Err(Error::new(ErrorKind::Internal, "not yet"))
+        self.load_published_by_others().await?;
+        let graph = Arc::clone(&self.graph.read());
+        let published = Arc::clone(&self.published.borrow());
+        let newest_us = published.now_us;
+        let mut lines = Vec::with_capacity(graph.order.len());
+        for name in &graph.order {
+            let slot = &graph.slots[name];
+            let state = published.tables.get(name).filter(|state| state.location == slot.location);
+            let last = self.last_refresh(name);
+            let failed = last.as_ref().and_then(|(_, facts)| facts.error.clone());
+            let (mode, reason) = match &last {
+                Some((_, facts)) => (facts.mode.clone(), failed.unwrap_or_else(|| facts.reason.clone())),
+                None => (planned_mode(slot).into(), crate::refresh::plan::kept_by(&slot.view.shape)),
+            };
+            lines.push(ViewStatus {
+                name: name.clone(),
+                location: format!("{}/{}", self.storage.root(), slot.location),
+                version: state.map_or(0, |state| state.version),
+                rows: state.map_or(0, |state| state.rows),
+                lag_ms: state.map(|state| self.lag_ms(&published, state.frontier, newest_us)),
+                target_lag_ms: slot.view.definition.options.target_lag_ms,
+                mode,
+                reason,
+                frontier: state.map_or(0, |state| state.frontier),
+                suspended: graph.definitions.objects.get(name).is_some_and(|object| object.suspended),
+                quarantined: state.map_or(0, |state| state.totals.quarantined),
+            });
+        }
+        Ok(lines)
     }
 
     /// What a name stands for, for catalog listings.
-    pub fn kind(&self, _name: &TableName) -> Option<ObjectKind> {
-        None
+    pub fn kind(&self, name: &TableName) -> Option<ObjectKind> {
+        if name.schema == system::SCHEMA {
+            return Some(ObjectKind::System);
+        }
+        let graph = self.graph.read();
+        if let Some(object) = graph.definitions.objects.get(name) {
+            return Some(match object.kind {
+                Kind::Source => ObjectKind::Source,
+                Kind::Table => ObjectKind::Table,
+                Kind::View => ObjectKind::MaterializedView,
+            });
+        }
+        let quarantine = graph
+            .definitions
+            .objects
+            .iter()
+            .any(|(view, object)| object.quarantine.is_some() && view.quarantine() == *name);
+        quarantine.then_some(ObjectKind::Table)
     }
 
     /// The newest published record, and every later one.
     pub fn published(&self) -> watch::Receiver<Arc<PublishedRecord>> {
         self.published.subscribe()
+    }
+}
+
+/// How a view will be refreshed, by its shape.
+pub(crate) fn planned_mode(slot: &ViewSlot) -> &'static str {
+    use crate::refresh::classify::Shape;
+    match slot.view.shape {
+        Shape::Linear { .. } => "append",
+        Shape::Merge { .. } => "merge_state",
+        Shape::Full { .. } => "full",
     }
 }

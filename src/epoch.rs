@@ -107,6 +107,20 @@ pub struct TableState {
     pub frontier: Epoch,
     /// Rows at that version.
     pub rows: u64,
+    /// Rows that its refreshes have left out so far.
+    #[serde(default)]
+    pub totals: Totals,
+}
+
+/// Rows that came to a view and are not in it, counted since it was built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Duplicates of its unique key.
+    pub duplicates: u64,
+    /// Dropped by an expectation.
+    pub dropped: u64,
+    /// Quarantined by an expectation.
+    pub quarantined: u64,
 }
 
 /// What one refresh of one view did; a row of `system.refreshes`.

@@ -1,0 +1,101 @@
+//! What was applied: the objects of a lake, kept in the lake as numbered records, by conditional put.
+//!
+//! ```text
+//! _flash/definitions/N.json    { objects: name -> { kind, sql, location, fingerprint, suspended } }
+//! ```
+//!
+//! The newest record is the truth; a restart needs nothing else. A second writer loses the put and stops.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+use crate::storage::Storage;
+
+/// Folder of the records.
+const FOLDER: &str = "_flash/definitions";
+
+/// All objects of a lake.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Definitions {
+    /// The record's number; 0 is the empty lake.
+    pub number: u64,
+    /// The objects.
+    pub objects: BTreeMap<TableName, Object>,
+}
+
+/// One object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// What it is.
+    pub kind: Kind,
+    /// The exact text of its statement.
+    pub sql: String,
+    /// The file that the statement came from, for messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Folder of its table below the lake's root; empty for a source.
+    pub location: String,
+    /// Folder of its quarantine table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<String>,
+    /// Equal fingerprints: the same contents from the same inputs.
+    pub fingerprint: String,
+    /// Takes part in no epoch.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// What an object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A stream of events.
+    Source,
+    /// An ordinary table.
+    Table,
+    /// A materialized view.
+    View,
+}
+
+impl Definitions {
+    /// The newest record.
+    ///
+    /// # Errors
+    /// `Storage`, `Corrupt`.
+    pub async fn load(storage: &dyn Storage) -> Result<Self> {
+        match storage.list_newest(FOLDER, 1).await?.first() {
+            None => Ok(Self::default()),
+            Some(name) => {
+                let path = format!("{FOLDER}/{name}");
+                let bytes = storage.get(&path).await?;
+                serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
+            }
+        }
+    }
+
+    /// Write `self` as the record after `self.number`.
+    ///
+    /// # Errors
+    /// `Conflict` when another process has written it; `Storage`.
+    pub async fn save(&mut self, storage: &dyn Storage) -> Result<()> {
+        self.number += 1;
+        let path = format!("{FOLDER}/{:020}.json", self.number);
+        match storage.put_if_absent(&path, serde_json::to_vec_pretty(self)?).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Conflict, "another process has changed the definitions of this lake")
+                .with_hint("one process writes a lake; stop the other one, or use its server")),
+        }
+    }
+
+    /// A hash of all objects, for epoch records.
+    pub fn hash(&self) -> String {
+        let mut text = String::new();
+        for (name, object) in &self.objects {
+            text += &format!("{name} {} {}\n", object.fingerprint, object.location);
+        }
+        format!("{:016x}", (twox_hash::XxHash3_128::oneshot(text.as_bytes())) as u64)
+    }
+}

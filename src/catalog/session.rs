@@ -1,0 +1,148 @@
+//! Sessions: the only place that makes one.
+//!
+//! ```text
+//!  base_state ── functions, settings, runtime (memory limit, object store)      once per process
+//!     ├─ planning_session   empty tables: to compile a view
+//!     ├─ refresh            the base itself: plans carry their own providers
+//!     └─ session_over       tables pinned to one published epoch: for a Principal's queries
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider, Session, TableProvider,
+};
+use datafusion::common::plan_err;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use crate::error::Result;
+use crate::name::TableName;
+use crate::storage::Storage;
+
+/// The one catalog.
+pub const CATALOG: &str = "flash";
+
+/// Schema of unqualified names.
+pub const DEFAULT_SCHEMA: &str = "public";
+
+/// Memory that queries and refreshes may take for sorts, joins and groups before they spill, in bytes.
+pub const QUERY_MEMORY_BYTES_MAX: usize = 1 << 30;
+
+/// The runtime that all sessions share.
+///
+/// # Errors
+/// `Storage` when there is no folder for spill files.
+pub fn runtime(storage: &dyn Storage) -> Result<Arc<RuntimeEnv>> {
+    let pool = Arc::new(FairSpillPool::new(QUERY_MEMORY_BYTES_MAX));
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+    storage.register(&runtime);
+    Ok(runtime)
+}
+
+/// Functions, settings and runtime; no tables.
+pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(CATALOG, DEFAULT_SCHEMA)
+        .with_create_default_catalog_and_schema(false)
+        .with_information_schema(true);
+    let options = config.options_mut();
+    options.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    options.sql_parser.collect_spans = true;
+    // Tables hold plain strings, and clients of the wire read plain strings.
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.parquet.schema_force_view_types = false;
+    options.execution.parquet.pushdown_filters = true;
+    // A scalar subquery must be a join that can be seen, not an expression that hides it.
+    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(runtime)
+        .with_default_features()
+        .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+        .build();
+    for function in flashcommerce_udfs::all() {
+        // The registry only refuses when it is read-only, which a session's is not.
+        let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, Arc::new(function));
+    }
+    state
+}
+
+/// A state over empty tables of these schemas.
+///
+/// # Errors
+/// `Definition` for a name that cannot be registered.
+pub fn planning_session<'a>(
+    base: &SessionState,
+    tables: impl Iterator<Item = (&'a TableName, SchemaRef)>,
+) -> Result<SessionState> {
+    let mut providers: BTreeMap<TableName, Arc<dyn TableProvider>> = BTreeMap::new();
+    for (name, schema) in tables {
+        providers.insert(name.clone(), Arc::new(Declared { schema }));
+    }
+    Ok(state_over(base, catalog_of(providers)?))
+}
+
+/// Tables by name as a catalog.
+///
+/// # Errors
+/// `Definition` for a name that cannot be registered.
+pub fn catalog_of(tables: BTreeMap<TableName, Arc<dyn TableProvider>>) -> Result<Arc<dyn CatalogProvider>> {
+    let catalog = MemoryCatalogProvider::new();
+    let mut schemas: BTreeMap<String, Arc<MemorySchemaProvider>> = BTreeMap::new();
+    schemas.insert(DEFAULT_SCHEMA.into(), Arc::new(MemorySchemaProvider::new()));
+    for (name, table) in tables {
+        schemas.entry(name.schema).or_default().register_table(name.name, table)?;
+    }
+    for (name, schema) in schemas {
+        catalog.register_schema(&name, schema)?;
+    }
+    Ok(Arc::new(catalog))
+}
+
+/// A session for queries over this catalog. Sessions do not see each other's settings.
+pub fn session_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionContext {
+    SessionContext::new_with_state(state_over(base, catalog))
+}
+
+fn state_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionState {
+    let list = MemoryCatalogProviderList::new();
+    list.register_catalog(CATALOG.into(), catalog);
+    SessionStateBuilder::new_from_existing(base.clone()).with_catalog_list(Arc::new(list)).build()
+}
+
+/// A table that is only a schema.
+#[derive(Debug)]
+pub struct Declared {
+    /// Its columns.
+    pub schema: SchemaRef,
+}
+
+#[async_trait]
+impl TableProvider for Declared {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        _projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        plan_err!("this is a stream of events; query the bronze view that is built on it")
+    }
+}

@@ -1,0 +1,199 @@
+//! The `system` schema: what the engine knows of itself, as tables.
+//!
+//! ```text
+//!  materialized_views   one row a view: where it stands
+//!  refreshes            one row a refresh: view_name, epoch, mode, reason, ...
+//!  expectations         one row an expectation and refresh
+//!  dependencies         one row an edge
+//!  shards               one row a shard: how far it has been read
+//! ```
+//!
+//! All of it is read from the definitions and the published records; there is no other history.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+
+use crate::epoch::{Position, PublishedRecord};
+use crate::error::Result;
+use crate::name::TableName;
+
+/// The schema's name.
+pub const SCHEMA: &str = "system";
+
+/// One line of `system.materialized_views`.
+#[derive(Debug, Clone)]
+pub struct ViewLine {
+    /// The view.
+    pub name: TableName,
+    /// Its statement.
+    pub definition: String,
+    /// What it reads.
+    pub inputs: Vec<TableName>,
+    /// How it is kept: `append`, `merge_state` or `full`.
+    pub mode: String,
+    /// Why.
+    pub reason: String,
+    /// The lag that its definition asks for.
+    pub target_lag_ms: Option<u64>,
+    /// Suspended by ALTER.
+    pub suspended: bool,
+}
+
+/// Collects columns of one table.
+#[derive(Default)]
+struct Table {
+    fields: Vec<Field>,
+    columns: Vec<ArrayRef>,
+}
+
+impl Table {
+    fn text(mut self, name: &str, values: impl Iterator<Item = Option<String>>) -> Self {
+        self.fields.push(Field::new(name, DataType::Utf8, true));
+        self.columns.push(Arc::new(values.collect::<StringArray>()));
+        self
+    }
+
+    fn number(mut self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
+        self.fields.push(Field::new(name, DataType::Int64, true));
+        let values = values.map(|value| value.map(|value| i64::try_from(value).unwrap_or(i64::MAX)));
+        self.columns.push(Arc::new(values.collect::<Int64Array>()));
+        self
+    }
+
+    fn flag(mut self, name: &str, values: impl Iterator<Item = bool>) -> Self {
+        self.fields.push(Field::new(name, DataType::Boolean, true));
+        self.columns.push(Arc::new(values.map(Some).collect::<BooleanArray>()));
+        self
+    }
+
+    fn instant(mut self, name: &str, values: impl Iterator<Item = Option<i64>>) -> Self {
+        self.fields.push(Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true));
+        self.columns.push(Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone("UTC")));
+        self
+    }
+
+    fn provider(self) -> Result<Arc<dyn TableProvider>> {
+        let schema = Arc::new(Schema::new(self.fields));
+        let batch = RecordBatch::try_new(Arc::clone(&schema), self.columns)?;
+        Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
+    }
+}
+
+/// All tables of the schema. `history`: published records, oldest first.
+///
+/// # Errors
+/// `Internal` when columns differ in length.
+pub fn tables(
+    views: &[ViewLine],
+    newest: &PublishedRecord,
+    history: &[Arc<PublishedRecord>],
+) -> Result<BTreeMap<TableName, Arc<dyn TableProvider>>> {
+    let mut tables = BTreeMap::new();
+    tables.insert(TableName::new(SCHEMA, "materialized_views"), materialized_views(views, newest)?);
+    tables.insert(TableName::new(SCHEMA, "refreshes"), refreshes(history)?);
+    tables.insert(TableName::new(SCHEMA, "expectations"), expectations(history)?);
+    tables.insert(TableName::new(SCHEMA, "dependencies"), dependencies(views)?);
+    tables.insert(TableName::new(SCHEMA, "shards"), shards(newest)?);
+    Ok(tables)
+}
+
+fn materialized_views(views: &[ViewLine], newest: &PublishedRecord) -> Result<Arc<dyn TableProvider>> {
+    let state = |view: &ViewLine| newest.tables.get(&view.name);
+    Table::default()
+        .text("view_name", views.iter().map(|view| Some(view.name.to_string())))
+        .text("mode", views.iter().map(|view| Some(view.mode.clone())))
+        .text("reason", views.iter().map(|view| Some(view.reason.clone())))
+        .text("location", views.iter().map(|view| state(view).map(|s| s.location.clone())))
+        .number("version", views.iter().map(|view| state(view).map(|s| s.version)))
+        .number("rows", views.iter().map(|view| state(view).map(|s| s.rows)))
+        .number("frontier", views.iter().map(|view| state(view).map(|s| s.frontier)))
+        .number("target_lag_ms", views.iter().map(|view| view.target_lag_ms))
+        .flag("suspended", views.iter().map(|view| view.suspended))
+        .number("duplicates", views.iter().map(|view| state(view).map(|s| s.totals.duplicates)))
+        .number("dropped", views.iter().map(|view| state(view).map(|s| s.totals.dropped)))
+        .number("quarantined", views.iter().map(|view| state(view).map(|s| s.totals.quarantined)))
+        .text("definition", views.iter().map(|view| Some(view.definition.clone())))
+        .provider()
+}
+
+fn refreshes(history: &[Arc<PublishedRecord>]) -> Result<Arc<dyn TableProvider>> {
+    let lines =
+        history.iter().flat_map(|record| record.refreshes.iter().map(move |(view, facts)| (record, view, facts)));
+    let lines = lines.collect::<Vec<_>>();
+    let removed = |facts: &crate::epoch::RefreshFacts, action: &str| {
+        Some(facts.expectations.iter().filter(|e| e.action == action).map(|e| e.removed).sum::<u64>())
+    };
+    Table::default()
+        .text("view_name", lines.iter().map(|(_, view, _)| Some(view.to_string())))
+        .number("epoch", lines.iter().map(|(record, ..)| Some(record.epoch)))
+        .text("mode", lines.iter().map(|(.., facts)| Some(facts.mode.clone())))
+        .text("reason", lines.iter().map(|(.., facts)| Some(facts.reason.clone())))
+        .text(
+            "state",
+            lines.iter().map(|(.., facts)| Some(if facts.error.is_some() { "failed" } else { "done" }.into())),
+        )
+        .instant("published_at", lines.iter().map(|(record, ..)| Some(record.published_us)))
+        .number("took_ms", lines.iter().map(|(.., facts)| Some(facts.took_ms)))
+        .number("rows_in", lines.iter().map(|(.., facts)| Some(facts.rows_in)))
+        .number("rows_out", lines.iter().map(|(.., facts)| Some(facts.rows_out)))
+        .number("duplicates", lines.iter().map(|(.., facts)| Some(facts.duplicates)))
+        .number("dropped", lines.iter().map(|(.., facts)| removed(facts, "drop_row")))
+        .number("quarantined", lines.iter().map(|(.., facts)| removed(facts, "quarantine_row")))
+        .number("bytes_written", lines.iter().map(|(.., facts)| Some(facts.bytes_written)))
+        .text("error", lines.iter().map(|(.., facts)| facts.error.clone()))
+        .provider()
+}
+
+fn expectations(history: &[Arc<PublishedRecord>]) -> Result<Arc<dyn TableProvider>> {
+    let mut lines = Vec::new();
+    for record in history {
+        for (view, facts) in &record.refreshes {
+            lines.extend(facts.expectations.iter().map(|expectation| (record.epoch, view, expectation)));
+        }
+    }
+    Table::default()
+        .text("view_name", lines.iter().map(|(_, view, _)| Some(view.to_string())))
+        .number("epoch", lines.iter().map(|(epoch, ..)| Some(*epoch)))
+        .text("expectation", lines.iter().map(|(.., e)| Some(e.name.clone())))
+        .text("action", lines.iter().map(|(.., e)| Some(e.action.clone())))
+        .number("violations", lines.iter().map(|(.., e)| Some(e.violations)))
+        .number("removed", lines.iter().map(|(.., e)| Some(e.removed)))
+        .provider()
+}
+
+fn dependencies(views: &[ViewLine]) -> Result<Arc<dyn TableProvider>> {
+    let edges = views.iter().flat_map(|view| view.inputs.iter().map(move |input| (&view.name, input)));
+    let edges = edges.collect::<Vec<_>>();
+    Table::default()
+        .text("view_name", edges.iter().map(|(view, _)| Some(view.to_string())))
+        .text("input_name", edges.iter().map(|(_, input)| Some(input.to_string())))
+        .provider()
+}
+
+fn shards(newest: &PublishedRecord) -> Result<Arc<dyn TableProvider>> {
+    let lines = newest.sources.iter().flat_map(|(source, positions)| {
+        positions.shards.iter().map(move |(shard, position)| (source, shard, position))
+    });
+    let lines = lines.collect::<Vec<_>>();
+    Table::default()
+        .text("source_name", lines.iter().map(|(source, ..)| Some(source.to_string())))
+        .text("shard_id", lines.iter().map(|(_, shard, _)| Some((*shard).clone())))
+        .text("position", lines.iter().map(|(.., position)| Some(position_text(position))))
+        .provider()
+}
+
+fn position_text(position: &Position) -> String {
+    match position {
+        Position::TrimHorizon => "trim_horizon".into(),
+        Position::AtTimestamp(ms) => format!("at_timestamp {ms}"),
+        Position::After(sequence) => sequence.0.clone(),
+        Position::Offset { bytes, .. } => bytes.to_string(),
+        Position::End => "end".into(),
+    }
+}

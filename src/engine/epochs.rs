@@ -1,0 +1,482 @@
+//! Passes: when there is an epoch, what it reads, and carrying it out.
+//!
+//! ```text
+//!  due views ─▶ slices of their sources ─▶ anything new? ─no─▶ Idle
+//!                                               │ yes
+//!     epochs/E.json  (put-if-absent; lost: another writer, stop)
+//!        ├──────────▶ the next slice is read ahead
+//!     refresh::pass  ─▶ published/E.json ─▶ readers, sources let go, maintenance
+//!
+//!  a crash or a fault in between: the same record again, the same ranges, the same rows
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use tokio::sync::Semaphore;
+
+use crate::engine::due::{ViewDue, downstream, due};
+use crate::engine::{Engine, Pass, PassRequest, State};
+use crate::epoch::{Epoch, EpochRecord, Positions, PublishedRecord, RefreshFacts, SourceRange};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+use crate::parser::SourceFormat;
+use crate::refresh::pass::{self, Marks, with_epoch};
+use crate::source::{self, Slice, Source};
+use crate::storage::MaintainOptions;
+
+/// Folder of the epoch records.
+const EPOCHS: &str = "_flash/epochs";
+
+/// Folder of the published records.
+const PUBLISHED: &str = "_flash/published";
+
+/// Published records that are held in memory and kept at least in the lake.
+const HISTORY_RECORDS_MAX: usize = 1_000;
+
+/// Published records that are read when a lake is opened.
+const HISTORY_LOADED_MAX: usize = 200;
+
+/// How often an idle source is asked, at most, in milliseconds.
+const POLL_MS: u64 = 200;
+
+/// Views that compute at the same time.
+const REFRESHES_CONCURRENT_MAX: usize = 4;
+
+/// Epochs between two rounds of maintenance.
+const MAINTAIN_EPOCHS: u64 = 16;
+
+/// Files that a commit removed stay this long for readers of older versions, in milliseconds.
+const RETENTION_MS: i64 = 3_600_000;
+
+impl Engine {
+    pub(super) async fn pass_in(&self, state: &mut State, request: &PassRequest) -> Result<Pass> {
+        if let Some(record) = state.unfinished.clone() {
+            let record = self.finish(state, record).await?;
+            return Ok(Pass::Published { record, source_rows: 0, caught_up: false });
+        }
+        let now_us = chrono::Utc::now().timestamp_micros();
+        let views = views_due(state);
+        let (mut taken, wait_ms) = due(&views, now_us, request.all);
+        let full = full_of(&views, request);
+        taken.extend(full.iter().cloned());
+        let slices = self.slices(state, &taken).await?;
+        let behind = slices.values().any(|(_, slice)| !slice.caught_up);
+        if behind {
+            // While there is a backlog every view goes along: rows that are in memory now need not be read again.
+            taken = due(&views, now_us, true).0;
+        }
+        let tables = self.table_versions(state).await?;
+        let new = self.anything_new(state, &taken, &slices, &tables) || !full.is_empty();
+        if !new {
+            // The empty slices still move positions (of idle shards); the next real epoch writes them down.
+            taken.iter().for_each(|name| {
+                state.last_us.insert(name.clone(), now_us);
+            });
+            return Ok(Pass::Idle(Duration::from_millis(wait_ms.clamp(1, POLL_MS))));
+        }
+        let previous = Arc::clone(&self.published.borrow());
+        let record = EpochRecord {
+            epoch: previous.epoch + 1,
+            now_us,
+            definitions: state.definitions.hash(),
+            sources: slices
+                .iter()
+                .map(|(name, (from, slice))| (name.clone(), SourceRange { from: from.clone(), to: slice.to.clone() }))
+                .collect(),
+            tables,
+            views: state.graph.order.iter().filter(|name| taken.contains(*name)).cloned().collect(),
+            full: full.into_iter().collect(),
+        };
+        self.write_record(&record).await?;
+        state.unfinished = Some(record.clone());
+        let source_rows = slices.values().map(|(_, slice)| slice.records as u64).sum();
+        self.read_ahead(state, &slices);
+        let rows = slices.into_iter().map(|(name, (_, slice))| (name, slice.batches)).collect();
+        let published = self.carry_out(state, record, rows).await?;
+        let caught_up = !behind && self.all_reached(state, &published);
+        Ok(Pass::Published { record: published, source_rows, caught_up })
+    }
+
+    /// Write the record down, or learn that another process did.
+    async fn write_record(&self, record: &EpochRecord) -> Result<()> {
+        let path = format!("{EPOCHS}/{:020}.json", record.epoch);
+        let bytes = serde_json::to_vec(record)?;
+        let put = self.storage.put_if_absent(&path, bytes.clone()).await;
+        match put {
+            Ok(true) => Ok(()),
+            // A lost answer looks like a lost race: the record tells which.
+            Ok(false) | Err(_) => match self.storage.get(&path).await {
+                Ok(there) if there == bytes => Ok(()),
+                Ok(_) => Err(Error::new(ErrorKind::Conflict, "another process writes this lake")
+                    .with_detail(format!("it has begun epoch {}", record.epoch))
+                    .with_hint("one process keeps a lake fresh; stop one of the two")),
+                Err(_) => put.map(|_| ()),
+            },
+        }
+    }
+
+    /// Carry out a record that was found without a published one.
+    pub(super) async fn finish(&self, state: &mut State, record: EpochRecord) -> Result<Arc<PublishedRecord>> {
+        let mut rows = BTreeMap::new();
+        for (name, range) in &record.sources {
+            if state.graph.sources.contains_key(name) {
+                let slice = self.source(state, name).await?.read(range).await?;
+                rows.insert(name.clone(), slice.batches);
+            }
+        }
+        tracing::info!(epoch = record.epoch, "carrying out again an epoch that was not published");
+        self.carry_out(state, record, rows).await
+    }
+
+    async fn carry_out(
+        &self,
+        state: &mut State,
+        record: EpochRecord,
+        rows: BTreeMap<TableName, Vec<RecordBatch>>,
+    ) -> Result<Arc<PublishedRecord>> {
+        let epoch = record.epoch;
+        let previous = Arc::clone(&self.published.borrow());
+        let slots = record.views.iter().filter_map(|name| state.graph.slots.get(name).cloned()).collect::<Vec<_>>();
+        let mut slices = BTreeMap::new();
+        for (name, batches) in rows {
+            slices.insert(name, Arc::new(with_epoch(batches, epoch)?));
+        }
+        let full =
+            record.full.iter().map(|name| (name.clone(), "REFRESH ... FULL was asked for".to_string())).collect();
+        let pass = pass::Pass {
+            storage: Arc::clone(&self.storage),
+            base: self.base.clone(),
+            history: self.frontier_records(state, &previous).await?,
+            previous,
+            marks: slots.iter().map(|slot| (slot.view.name.clone(), Marks::default())).collect(),
+            slots,
+            slices,
+            tables: state.graph.tables.clone(),
+            full,
+            permits: Semaphore::new(REFRESHES_CONCURRENT_MAX),
+            record,
+        };
+        let mut published = Arc::new(pass).run().await?;
+        published.published_us = chrono::Utc::now().timestamp_micros();
+        self.publish(state, published).await
+    }
+
+    async fn publish(&self, state: &mut State, published: PublishedRecord) -> Result<Arc<PublishedRecord>> {
+        let epoch = published.epoch;
+        let path = format!("{PUBLISHED}/{epoch:020}.json");
+        let bytes = serde_json::to_vec(&published)?;
+        let put = self.storage.put_if_absent(&path, bytes).await;
+        let published = match put {
+            Ok(true) => published,
+            // The answer was lost, or a crash came right after it: what is there counts.
+            Ok(false) | Err(_) => match self.storage.get(&path).await {
+                Ok(there) => serde_json::from_slice(&there)?,
+                Err(_) => return Err(put.err().unwrap_or_else(|| Error::new(ErrorKind::Storage, "cannot publish"))),
+            },
+        };
+        let published = Arc::new(published);
+        state.unfinished = None;
+        for (name, facts) in &published.refreshes {
+            state.last_us.insert(name.clone(), published.now_us);
+            match facts.error {
+                Some(_) => state.failed.insert(name.clone(), epoch),
+                None => state.failed.remove(name),
+            };
+        }
+        self.writes.store(true, Ordering::Release);
+        self.remember(Arc::clone(&published));
+        self.published.send_replace(Arc::clone(&published));
+        for (name, positions) in &published.sources {
+            if let Some(source) = state.sources.get(name) {
+                if let Err(error) = source.landed(positions).await {
+                    tracing::warn!(source = %name, %error, "the source could not let go of landed records");
+                }
+            }
+        }
+        if epoch % MAINTAIN_EPOCHS == 0 {
+            self.maintain(state, &published).await;
+        }
+        Ok(published)
+    }
+
+    /// What each source of the views taken has to give: (from, slice).
+    async fn slices(
+        &self,
+        state: &mut State,
+        taken: &BTreeSet<TableName>,
+    ) -> Result<BTreeMap<TableName, (Positions, Slice)>> {
+        let mut slices = BTreeMap::new();
+        let names = state.graph.sources.keys().cloned().collect::<Vec<_>>();
+        for name in names {
+            let read = state
+                .graph
+                .slots
+                .values()
+                .any(|slot| taken.contains(&slot.view.name) && slot.view.inputs.contains(&name));
+            if !read {
+                continue;
+            }
+            let source = self.source(state, &name).await?;
+            let stored = self.published.borrow().sources.get(&name).cloned();
+            let from = match stored {
+                Some(positions) => positions,
+                None => source.start().await?,
+            };
+            let slice = match state.ahead.remove(&name) {
+                Some(task) => task.await.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))??,
+                None => source.poll(Some(&from), self.slice).await?,
+            };
+            slices.insert(name, (from, slice));
+        }
+        Ok(slices)
+    }
+
+    /// Read the next slices while this epoch is carried out; one ahead, and only while there is a backlog.
+    fn read_ahead(&self, state: &mut State, slices: &BTreeMap<TableName, (Positions, Slice)>) {
+        for (name, (_, slice)) in slices {
+            let Some(source) = state.sources.get(name).cloned() else { continue };
+            if slice.caught_up {
+                continue;
+            }
+            let (to, limits) = (slice.to.clone(), self.slice);
+            state.ahead.insert(name.clone(), tokio::spawn(async move { source.poll(Some(&to), limits).await }));
+        }
+    }
+
+    async fn source(&self, state: &mut State, name: &TableName) -> Result<Arc<dyn Source>> {
+        if let Some(source) = state.sources.get(name) {
+            return Ok(Arc::clone(source));
+        }
+        let source = match (self.overrides.get(name), state.graph.sources.get(name)) {
+            (Some(source), _) => Arc::clone(source),
+            (None, Some(definition)) => {
+                let format = match definition.format {
+                    SourceFormat::Kinesis => source::Format::Kinesis,
+                    SourceFormat::Jsonl => source::Format::Jsonl,
+                };
+                let spec = source::SourceSpec::from_location(format, &definition.location, &definition.options)?;
+                source::open(&spec).await?
+            }
+            (None, None) => return Err(Error::new(ErrorKind::NotFound, format!("there is no source {name}"))),
+        };
+        state.sources.insert(name.clone(), Arc::clone(&source));
+        Ok(source)
+    }
+
+    async fn table_versions(&self, state: &State) -> Result<BTreeMap<TableName, u64>> {
+        let mut versions = BTreeMap::new();
+        for (name, location) in &state.graph.tables {
+            versions.insert(name.clone(), self.storage.snapshot(location, None).await?.version);
+        }
+        Ok(versions)
+    }
+
+    /// Is there anything that a view taken has not seen?
+    fn anything_new(
+        &self,
+        state: &State,
+        taken: &BTreeSet<TableName>,
+        slices: &BTreeMap<TableName, (Positions, Slice)>,
+        tables: &BTreeMap<TableName, u64>,
+    ) -> bool {
+        if slices.values().any(|(_, slice)| slice.records > 0) {
+            return true;
+        }
+        let published = self.published.borrow();
+        taken.iter().filter_map(|name| state.graph.slots.get(name)).any(|slot| {
+            let name = &slot.view.name;
+            let Some(at) = published.tables.get(name).filter(|at| at.location == slot.location) else {
+                return !state.failed.contains_key(name);
+            };
+            let moved = |input: &TableName| match (tables.get(input), published.tables.get(input)) {
+                (Some(version), Some(seen)) => seen.version != *version,
+                (Some(_), None) => true,
+                _ => false,
+            };
+            let stale = at.frontier < published.epoch
+                && !state.failed.contains_key(name)
+                && self.input_moved(slot, at.frontier, &published);
+            stale || slot.view.inputs.iter().any(moved)
+        })
+    }
+
+    /// Has an input another version than the one at this frontier?
+    fn input_moved(&self, slot: &pass::ViewSlot, frontier: Epoch, published: &PublishedRecord) -> bool {
+        let history = self.history.read();
+        let Some(then) = history.iter().find(|record| record.epoch == frontier) else { return true };
+        slot.view.inputs.iter().any(|input| {
+            then.tables.get(input).map(|state| state.version) != published.tables.get(input).map(|state| state.version)
+        })
+    }
+
+    fn all_reached(&self, state: &State, published: &PublishedRecord) -> bool {
+        state.graph.slots.iter().all(|(name, slot)| {
+            let suspended = state.definitions.objects.get(name).is_some_and(|object| object.suspended);
+            let at = published.tables.get(name).filter(|at| at.location == slot.location);
+            suspended || state.failed.contains_key(name) || at.is_some_and(|at| at.frontier == published.epoch)
+        })
+    }
+
+    /// The published records of frontiers older than the newest one.
+    async fn frontier_records(
+        &self,
+        state: &State,
+        previous: &PublishedRecord,
+    ) -> Result<BTreeMap<Epoch, Arc<PublishedRecord>>> {
+        let frontiers = previous.tables.iter().filter(|(name, _)| state.graph.slots.contains_key(name));
+        let frontiers = frontiers.map(|(_, at)| at.frontier).filter(|at| *at > 0 && *at < previous.epoch);
+        let mut records = BTreeMap::new();
+        for frontier in frontiers.collect::<BTreeSet<_>>() {
+            let held = self.history.read().iter().find(|record| record.epoch == frontier).cloned();
+            let record = match held {
+                Some(record) => record,
+                None => Arc::new(self.published_record(frontier).await?),
+            };
+            records.insert(frontier, record);
+        }
+        Ok(records)
+    }
+
+    async fn published_record(&self, epoch: Epoch) -> Result<PublishedRecord> {
+        let path = format!("{PUBLISHED}/{epoch:020}.json");
+        let bytes = self.storage.get(&path).await?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
+    }
+
+    /// The newest published records, into memory.
+    pub(super) async fn load_published(&self) -> Result<()> {
+        let newest_held = self.published.borrow().epoch;
+        let names = self.storage.list_newest(PUBLISHED, HISTORY_LOADED_MAX).await?;
+        let mut records = Vec::new();
+        for name in names {
+            let epoch = name.trim_end_matches(".json").parse::<Epoch>().unwrap_or(0);
+            if epoch <= newest_held {
+                break;
+            }
+            records.push(Arc::new(self.published_record(epoch).await?));
+        }
+        for record in records.into_iter().rev() {
+            self.remember(Arc::clone(&record));
+            self.published.send_replace(record);
+        }
+        Ok(())
+    }
+
+    /// A reader beside the writing process: look for newer records.
+    pub(super) async fn load_published_by_others(&self) -> Result<()> {
+        match self.writes.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => self.load_published().await,
+        }
+    }
+
+    fn remember(&self, record: Arc<PublishedRecord>) {
+        let mut history = self.history.write();
+        history.push_back(record);
+        while history.len() > HISTORY_RECORDS_MAX {
+            history.pop_front();
+        }
+    }
+
+    /// The newest refresh of a view that is remembered.
+    pub(super) fn last_refresh(&self, view: &TableName) -> Option<(Epoch, RefreshFacts)> {
+        let history = self.history.read();
+        let facts = history.iter().rev().filter_map(|record| Some((record.epoch, record.refreshes.get(view)?)));
+        let mut nothing = None;
+        for (epoch, facts) in facts {
+            // `nothing` says little about how a view is kept; the newest refresh that did something says more.
+            if facts.mode != "nothing" {
+                return Some((epoch, facts.clone()));
+            }
+            nothing.get_or_insert((epoch, facts.clone()));
+        }
+        nothing
+    }
+
+    /// How long a view's contents have been out of date, in milliseconds.
+    pub(super) fn lag_ms(&self, published: &PublishedRecord, frontier: Epoch, newest_us: i64) -> i64 {
+        if frontier == published.epoch {
+            return 0;
+        }
+        let history = self.history.read();
+        let then = history.iter().find(|record| record.epoch == frontier).map_or(0, |record| record.now_us);
+        (newest_us - then) / 1000
+    }
+
+    /// The newest epoch record, if it has no published one.
+    pub(super) async fn find_unfinished(&self) -> Result<Option<EpochRecord>> {
+        let published = self.published.borrow().epoch;
+        let names = self.storage.list_newest(EPOCHS, 1).await?;
+        let Some(name) = names.first() else { return Ok(None) };
+        let path = format!("{EPOCHS}/{name}");
+        let bytes = self.storage.get(&path).await?;
+        let record: EpochRecord = serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))?;
+        Ok((record.epoch > published).then_some(record))
+    }
+
+    /// Checkpoints, compaction, vacuum, pruning; in the background, one round at a time.
+    async fn maintain(&self, state: &mut State, published: &Arc<PublishedRecord>) {
+        if state.maintenance.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let mut work = Vec::new();
+        for slot in state.graph.slots.values() {
+            let keyed = super::planned_mode(slot) == "merge_state";
+            let state_folder = keyed.then(|| slot.view.state_folder());
+            work.push((
+                slot.location.clone(),
+                MaintainOptions { compact: !keyed, retention_ms: RETENTION_MS, state_folder },
+            ));
+            if let Some(location) = &slot.quarantine {
+                work.push((
+                    location.clone(),
+                    MaintainOptions { compact: true, retention_ms: RETENTION_MS, state_folder: None },
+                ));
+            }
+            if let Some(index) = slot.unique.lock().await.as_mut() {
+                if let Err(error) = index.prune(published.epoch).await {
+                    tracing::warn!(view = %slot.view.name, %error, "the index of the unique key was not pruned");
+                }
+            }
+        }
+        let oldest = published.tables.values().map(|state| state.frontier).filter(|at| *at > 0).min().unwrap_or(0);
+        let keep_from = oldest.min(published.epoch.saturating_sub(HISTORY_RECORDS_MAX as u64));
+        let stale = (keep_from.saturating_sub(MAINTAIN_EPOCHS)..keep_from).filter(|epoch| *epoch > 0);
+        let stale = stale.flat_map(|epoch| [EPOCHS, PUBLISHED].map(|folder| format!("{folder}/{epoch:020}.json")));
+        let stale = stale.collect::<Vec<_>>();
+        let storage = Arc::clone(&self.storage);
+        state.maintenance = Some(tokio::spawn(async move {
+            for (location, options) in work {
+                if let Err(error) = storage.maintain(&location, &options).await {
+                    tracing::warn!(%location, %error, "maintenance was put off");
+                }
+            }
+            if let Err(error) = storage.delete(&stale).await {
+                tracing::warn!(%error, "old epoch records were not pruned");
+            }
+        }));
+    }
+}
+
+fn views_due(state: &State) -> BTreeMap<TableName, ViewDue> {
+    let view = |(name, slot): (&TableName, &Arc<pass::ViewSlot>)| {
+        let due = ViewDue {
+            inputs: slot.view.inputs.clone(),
+            target_lag_ms: slot.view.definition.options.target_lag_ms,
+            suspended: state.definitions.objects.get(name).is_some_and(|object| object.suspended),
+            last_us: state.last_us.get(name).copied().unwrap_or(0),
+        };
+        (name.clone(), due)
+    };
+    state.graph.slots.iter().map(view).collect()
+}
+
+/// The views to recompute: those asked for, and what is built on them.
+fn full_of(views: &BTreeMap<TableName, ViewDue>, request: &PassRequest) -> BTreeSet<TableName> {
+    let inputs = views.iter().map(|(name, view)| (name.clone(), view.inputs.clone())).collect();
+    downstream(&inputs, &request.full.iter().cloned().collect())
+}

@@ -1,0 +1,387 @@
+//! Statements of a prompt: what each one does to the lake.
+//!
+//! ```text
+//!  query, SHOW, SET, EXPLAIN query ─▶ DataFusion, on the pinned session
+//!  EXPLAIN [CREATE] MATERIALIZED VIEW ─▶ the refresh plan as rows
+//!  CREATE, DROP, ALTER ─▶ definitions ─┐
+//!  INSERT ─▶ one commit ───────────────┼─▶ passes until the change is published ─▶ done
+//!  REFRESH ────────────────────────────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::StringArray;
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::record_batch::RecordBatch;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{LogicalPlan, WriteOp};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::prelude::{SQLOptions, SessionContext};
+
+use crate::catalog::Principal;
+use crate::catalog::definitions::Kind;
+use crate::engine::{Answer, Engine, Pass, PassRequest, ProjectObject, State, apply};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+use crate::parser::{self, AlterAction, CreateMaterializedView, DropKind, Parsed, Statement};
+use crate::refresh::classify::Shape;
+use crate::refresh::compile::{Readable, ReadableKind, ReadableTable, compile, names};
+use crate::refresh::execute::{collect, conform};
+use crate::refresh::pass::source_schema;
+use crate::refresh::plan::kept_by;
+use crate::storage::Commit;
+
+/// Passes that one statement may take until its change is published.
+const PASSES_MAX: usize = 1_000;
+
+impl Engine {
+    /// Run one statement of the dialect (query, DDL, DML, REFRESH, EXPLAIN, SHOW, SET) in `session`.
+    ///
+    /// # Errors
+    /// Any kind; the text is meant for the user.
+    pub async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer> {
+        let mut statements = parser::parse(sql, None)?;
+        let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
+            return Err(Error::new(ErrorKind::Syntax, "one statement at a time")
+                .with_hint("flash sql -c takes several, separated by ;"));
+        };
+        let reads = matches!(
+            parsed.statement,
+            Statement::Sql(_) | Statement::ShowMaterializedViews | Statement::Explain(_) | Statement::ExplainView(_)
+        );
+        if !reads && !principal.may_write {
+            return Err(Error::new(ErrorKind::Config, format!("{} may only read", principal.subject)));
+        }
+        match &parsed.statement {
+            Statement::Sql(statement) => self.query(session, statement.as_ref().clone(), sql).await,
+            Statement::ShowMaterializedViews => {
+                let query = "SELECT view_name, mode, rows, version, frontier, target_lag_ms, suspended, reason \
+                             FROM system.materialized_views";
+                rows(session, session.state().create_logical_plan(query).await?).await
+            }
+            Statement::Explain(view) => self.explain(view, sql).await,
+            Statement::ExplainView(name) => self.explain_view(name).await,
+            Statement::CreateMaterializedView(_) | Statement::CreateSource(_) | Statement::CreateReference(_) => {
+                self.create(sql).await
+            }
+            Statement::CreateTable(table) => self.create_table(session, table, &parsed, sql).await,
+            Statement::Insert(insert) => {
+                let plan = session.state().statement_to_plan(insert.statement.as_ref().clone()).await;
+                self.insert(&session.state(), plan.map_err(|error| located(error.into(), sql))?).await
+            }
+            Statement::Refresh(refresh) => self.refresh(&refresh.name, refresh.full).await,
+            Statement::AlterMaterializedView(alter) => self.alter(&alter.name, alter.action).await,
+            Statement::Drop(drop) => self.drop_object(&drop.name, drop.kind, drop.if_exists).await,
+        }
+    }
+
+    async fn query(
+        &self,
+        session: &SessionContext,
+        statement: datafusion::sql::parser::Statement,
+        sql: &str,
+    ) -> Result<Answer> {
+        let plan = session.state().statement_to_plan(statement).await.map_err(|error| located(error.into(), sql))?;
+        if let LogicalPlan::Dml(dml) = &plan {
+            return Err(Error::new(ErrorKind::Definition, format!("{} is not built yet", dml.op))
+                .with_hint("ordinary tables take INSERT for now"));
+        }
+        let allowed = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
+        allowed.verify_plan(&plan).map_err(|error| {
+            Error::from(error).with_hint("the statements that change a lake are CREATE MATERIALIZED VIEW, CREATE TABLE, INSERT, REFRESH, ALTER, DROP")
+        })?;
+        rows(session, plan).await
+    }
+
+    async fn create(&self, sql: &str) -> Result<Answer> {
+        let object = ProjectObject { file: None, sql: sql.to_string(), data: None };
+        let mut state = self.state.lock().await;
+        let applied = self.apply_in(&mut state, &[object]).await?;
+        let (name, outcome) = applied.first().cloned().unwrap_or((TableName::new("", ""), super::Applied::Unchanged));
+        self.settle(&mut state, &BTreeSet::from([name.clone()])).await?;
+        Ok(done(format!("{name}: {}", format!("{outcome:?}").to_lowercase()), None))
+    }
+
+    async fn create_table(
+        &self,
+        session: &SessionContext,
+        table: &parser::CreateTable,
+        parsed: &Parsed,
+        sql: &str,
+    ) -> Result<Answer> {
+        if self.kind(&table.name).is_some() {
+            return match table.if_not_exists {
+                true => Ok(done(format!("{} is there", table.name), None)),
+                false => Err(Error::new(ErrorKind::AlreadyExists, format!("{} exists", table.name))
+                    .with_hint("CREATE TABLE IF NOT EXISTS leaves it as it is")),
+            };
+        }
+        let Some(query) = &table.query else { return self.create(&parsed.text).await };
+        let state = session.state();
+        let plan = state.create_logical_plan(query).await.map_err(|error| located(error.into(), sql))?;
+        let schema = crate::refresh::compile::stored_schema(plan.schema())?;
+        let columns =
+            schema.fields().iter().map(|field| Ok(format!("\"{}\" {}", field.name(), sql_type(field.data_type())?)));
+        let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
+        self.create(&format!("CREATE TABLE \"{}\".\"{}\" ({columns})", table.name.schema, table.name.name)).await?;
+        let batches = collect(&state, plan).await?;
+        let batches = batches.iter().map(|batch| conform(batch, &schema)).collect::<Result<Vec<_>>>()?;
+        self.append(&table.name, batches).await
+    }
+
+    async fn insert(&self, session: &SessionState, plan: LogicalPlan) -> Result<Answer> {
+        let LogicalPlan::Dml(dml) = plan else {
+            return Err(Error::new(ErrorKind::Internal, "INSERT planned as something else"));
+        };
+        if dml.op != WriteOp::Insert(datafusion::logical_expr::dml::InsertOp::Append) {
+            return Err(Error::new(ErrorKind::Definition, format!("{} is not built yet", dml.op)));
+        }
+        let name = crate::refresh::compile::table_name(&dml.table_name);
+        let batches = collect(session, dml.input.as_ref().clone()).await?;
+        self.append(&name, batches).await
+    }
+
+    /// One commit of rows to an ordinary table, and the epoch that holds it.
+    async fn append(&self, name: &TableName, batches: Vec<RecordBatch>) -> Result<Answer> {
+        let mut state = self.state.lock().await;
+        let Some(location) = state.graph.tables.get(name).cloned() else {
+            return Err(Error::new(ErrorKind::Definition, format!("{name} takes no INSERT"))
+                .with_hint("only ordinary tables do; views follow their inputs"));
+        };
+        let snapshot = self.storage.snapshot(&location, None).await?;
+        let batches = batches.iter().filter(|batch| batch.num_rows() > 0);
+        let batches = batches.map(|batch| conform(batch, &snapshot.schema)).collect::<Result<Vec<_>>>()?;
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        if rows > 0 {
+            let epoch = self.published.borrow().epoch;
+            let add = self.storage.stage(&snapshot, epoch, &batches).await?;
+            let commit = Commit { add, data_change: true, operation: "WRITE", ..Commit::default() };
+            self.storage.commit(&location, commit).await?;
+            self.settle(&mut state, &BTreeSet::from([name.clone()])).await?;
+        }
+        Ok(done(format!("INSERT {rows}"), Some(rows)))
+    }
+
+    async fn refresh(&self, name: &TableName, full: bool) -> Result<Answer> {
+        let mut state = self.state.lock().await;
+        let Some(slot) = state.graph.slots.get(name).cloned() else { return Err(no_view(name)) };
+        if state.definitions.objects.get(name).is_some_and(|object| object.suspended) {
+            return Err(Error::new(ErrorKind::Definition, format!("{name} is suspended"))
+                .with_hint(format!("ALTER MATERIALIZED VIEW {name} RESUME")));
+        }
+        if let (true, Some(source)) =
+            (full, slot.view.inputs.iter().find(|input| state.graph.sources.contains_key(*input)))
+        {
+            return Err(Error::new(ErrorKind::Definition, format!("{name} cannot be recomputed from {source}"))
+                .with_detail("a stream holds its records for a while only; this view is where they are kept"));
+        }
+        if full {
+            self.pass_in(&mut state, &PassRequest { all: false, full: vec![name.clone()] }).await?;
+        }
+        self.settle(&mut state, &BTreeSet::new()).await?;
+        if let Some((_, facts)) = self.last_refresh(name) {
+            if let Some(error) = facts.error {
+                return Err(Error::new(ErrorKind::Query, format!("{name} was not refreshed: {error}")));
+            }
+            return Ok(done(
+                format!("REFRESH {name}: {}, {} rows ({})", facts.mode, facts.rows_out, facts.reason),
+                None,
+            ));
+        }
+        Ok(done(format!("REFRESH {name}: nothing has come yet"), None))
+    }
+
+    /// Passes over everything until there is nothing new.
+    async fn settle(&self, state: &mut State, _changed: &BTreeSet<TableName>) -> Result<()> {
+        for _ in 0..PASSES_MAX {
+            let request = PassRequest { all: true, full: vec![] };
+            match self.pass_in(state, &request).await? {
+                Pass::Idle(_) | Pass::Published { caught_up: true, .. } => return Ok(()),
+                Pass::Published { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn alter(&self, name: &TableName, action: AlterAction) -> Result<Answer> {
+        let mut state = self.state.lock().await;
+        if !state.graph.slots.contains_key(name) {
+            return Err(no_view(name));
+        }
+        let desired = apply::stored(&state.definitions)?;
+        let mut graph = self.build(&desired, &state.definitions, false).await?;
+        if let Some(object) = graph.definitions.objects.get_mut(name) {
+            object.suspended = action == AlterAction::Suspend;
+        }
+        self.install(&mut state, graph).await?;
+        state.last_us.remove(name);
+        Ok(done(format!("{name}: {}", if action == AlterAction::Suspend { "suspended" } else { "resumed" }), None))
+    }
+
+    async fn drop_object(&self, name: &TableName, kind: DropKind, if_exists: bool) -> Result<Answer> {
+        let mut state = self.state.lock().await;
+        let found = state.definitions.objects.get(name).map(|object| object.kind);
+        let fits = match kind {
+            DropKind::MaterializedView => found == Some(Kind::View),
+            DropKind::Table => matches!(found, Some(Kind::Table | Kind::Source)),
+        };
+        if !fits {
+            return match (found, if_exists) {
+                (None, true) => Ok(done(format!("{name} is not there"), None)),
+                (None, false) => Err(Error::new(ErrorKind::NotFound, format!("there is no {name}"))),
+                (Some(_), _) => Err(Error::new(ErrorKind::Definition, format!("{name} is of another kind"))
+                    .with_hint("DROP MATERIALIZED VIEW for a view, DROP TABLE for a table or a source")),
+            };
+        }
+        let readers = state.graph.slots.iter().filter(|(_, slot)| slot.view.inputs.contains(name));
+        let readers = readers.map(|(reader, _)| reader.to_string()).collect::<Vec<_>>();
+        if !readers.is_empty() {
+            return Err(Error::new(ErrorKind::Definition, format!("{name} is read by {}", readers.join(", ")))
+                .with_hint("drop those first"));
+        }
+        let mut desired = apply::stored(&state.definitions)?;
+        desired.remove(name);
+        let graph = self.build(&desired, &state.definitions, false).await?;
+        self.install(&mut state, graph).await?;
+        Ok(done(format!("{name}: dropped; its files stay in the lake"), None))
+    }
+
+    async fn explain(&self, definition: &CreateMaterializedView, sql: &str) -> Result<Answer> {
+        let readable = self.readable().await?;
+        let view = compile(&self.base, definition, &readable, sql, None).await?;
+        let mut lines = vec![format!("{}  refresh: {}", view.name, mode_of(&view.shape))];
+        lines.push(format!("  because    {}", kept_by(&view.shape)));
+        for input in &view.inputs {
+            lines.push(format!("  reads      {input}{}", self.standing(input)));
+        }
+        lines.push(format!("  writes     {}", names(&view.schema)));
+        if !view.partitioned_by.is_empty() {
+            lines.push(format!("  partitions {}", view.partitioned_by.join(", ")));
+        }
+        if !view.definition.options.unique_key.is_empty() {
+            lines.push(format!("  unique     {}", view.definition.options.unique_key.join(", ")));
+        }
+        lines.push(format!(
+            "  not incremental: {}",
+            match &view.shape {
+                Shape::Full { reason, .. } => reason.as_str(),
+                _ => "none",
+            }
+        ));
+        text_rows("plan", lines)
+    }
+
+    async fn explain_view(&self, name: &TableName) -> Result<Answer> {
+        let graph = Arc::clone(&self.graph.read());
+        let Some(object) = graph.definitions.objects.get(name).filter(|object| object.kind == Kind::View) else {
+            return Err(no_view(name));
+        };
+        let statements = parser::parse(&object.sql, object.file.as_deref())?;
+        match statements.first().map(|parsed| &parsed.statement) {
+            Some(Statement::CreateMaterializedView(view)) => self.explain(view, &object.sql).await,
+            _ => Err(Error::new(ErrorKind::Corrupt, format!("the stored definition of {name} is no view"))),
+        }
+    }
+
+    /// Version and rows of an input, for EXPLAIN.
+    fn standing(&self, input: &TableName) -> String {
+        let published = self.published.borrow();
+        match published.tables.get(input) {
+            Some(state) => format!("  version {} ({} rows)", state.version, state.rows),
+            None => String::new(),
+        }
+    }
+
+    async fn readable(&self) -> Result<Readable> {
+        let graph = Arc::clone(&self.graph.read());
+        let mut readable = BTreeMap::new();
+        for (name, location) in &graph.tables {
+            let schema = self.storage.snapshot(location, None).await?.schema;
+            readable.insert(name.clone(), table(&graph, name, schema, ReadableKind::Appends));
+        }
+        for name in graph.sources.keys() {
+            readable.insert(name.clone(), table(&graph, name, source_schema(), ReadableKind::Source));
+        }
+        for (name, slot) in &graph.slots {
+            let linear = matches!(slot.view.shape, Shape::Linear { .. });
+            let kind = if linear { ReadableKind::Appends } else { ReadableKind::Rewrites };
+            readable.insert(name.clone(), table(&graph, name, Arc::clone(&slot.view.schema), kind));
+        }
+        Ok(readable)
+    }
+}
+
+fn table(
+    graph: &super::Graph,
+    name: &TableName,
+    schema: arrow::datatypes::SchemaRef,
+    kind: ReadableKind,
+) -> ReadableTable {
+    let fingerprint = graph.definitions.objects.get(name).map(|object| object.fingerprint.clone()).unwrap_or_default();
+    ReadableTable { schema, fingerprint, kind }
+}
+
+fn mode_of(shape: &Shape) -> &'static str {
+    match shape {
+        Shape::Linear { .. } => "append",
+        Shape::Merge { .. } => "merge_state",
+        Shape::Full { .. } => "full",
+    }
+}
+
+fn no_view(name: &TableName) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no materialized view {name}"))
+        .with_hint("SHOW MATERIALIZED VIEWS lists them")
+}
+
+fn done(message: String, rows_affected: Option<u64>) -> Answer {
+    Answer::Done { message, rows_affected }
+}
+
+async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<Answer> {
+    let frame = session.execute_logical_plan(plan).await?;
+    let schema = Arc::clone(frame.schema().inner());
+    let stream = frame.execute_stream().await?;
+    Ok(Answer::Rows { schema, stream })
+}
+
+fn text_rows(column: &str, lines: Vec<String>) -> Result<Answer> {
+    let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(lines))])?;
+    let stream = futures::stream::iter([Ok(batch)]);
+    Ok(Answer::Rows { schema: Arc::clone(&schema), stream: Box::pin(RecordBatchStreamAdapter::new(schema, stream)) })
+}
+
+/// Put the statement's text below an error that has no place of its own.
+fn located(error: Error, sql: &str) -> Error {
+    match (error.location(), error.kind()) {
+        (None, ErrorKind::Syntax | ErrorKind::Definition) => error.with_location(parser::location_at(sql, 0, None)),
+        _ => error,
+    }
+}
+
+/// The SQL spelling of a stored type.
+fn sql_type(data_type: &DataType) -> Result<String> {
+    Ok(match data_type {
+        DataType::Utf8 => "VARCHAR".into(),
+        DataType::Binary => "BYTEA".into(),
+        DataType::Boolean => "BOOLEAN".into(),
+        DataType::Int8 | DataType::Int16 => "SMALLINT".into(),
+        DataType::Int32 => "INT".into(),
+        DataType::Int64 => "BIGINT".into(),
+        DataType::Float32 => "REAL".into(),
+        DataType::Float64 => "DOUBLE".into(),
+        DataType::Date32 => "DATE".into(),
+        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
+        DataType::Timestamp(_, None) => "TIMESTAMP".into(),
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ".into(),
+        other => {
+            return Err(Error::new(
+                ErrorKind::Definition,
+                format!("a column of type {other} has no SQL spelling here"),
+            )
+            .with_hint("CAST it in the query"));
+        }
+    })
+}

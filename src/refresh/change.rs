@@ -1,0 +1,86 @@
+//! What came to a table: the input of a refresh, and what it hands to the views above.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+
+use crate::error::Result;
+use crate::storage::{DataFile, Snapshot, Storage};
+
+/// Rows that came, in memory or in files.
+#[derive(Debug, Clone)]
+pub enum Rows {
+    /// Just made in this process, in order of their source positions.
+    Memory(Arc<Vec<RecordBatch>>),
+    /// In these files of this table.
+    Files(Snapshot, Vec<Arc<DataFile>>),
+}
+
+impl Rows {
+    /// How many.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Memory(batches) => batches.iter().map(|batch| batch.num_rows() as u64).sum(),
+            Self::Files(_, files) => files.iter().map(|file| file.rows).sum(),
+        }
+    }
+
+    /// The rows as a table, in `partitions` contiguous parts where they are in memory.
+    ///
+    /// # Errors
+    /// `Internal` when batches and schema differ.
+    pub fn provider(
+        &self,
+        storage: &dyn Storage,
+        schema: &SchemaRef,
+        partitions: usize,
+    ) -> Result<Arc<dyn TableProvider>> {
+        Ok(match self {
+            Self::Memory(batches) => Arc::new(MemTable::try_new(Arc::clone(schema), split(batches, partitions))?),
+            Self::Files(snapshot, files) => storage.provider(snapshot, Some(files.clone())),
+        })
+    }
+}
+
+/// The difference between what a reader has seen of a table and what it holds in an epoch.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// None.
+    Nothing,
+    /// Rows came, none went.
+    Inserted(Rows),
+    /// Rows that were there have changed or gone.
+    Rewritten,
+}
+
+impl Change {
+    /// Rows that came.
+    pub fn rows(&self) -> u64 {
+        match self {
+            Self::Inserted(rows) => rows.count(),
+            _ => 0,
+        }
+    }
+}
+
+/// Contiguous parts of about equal numbers of rows.
+pub fn split(batches: &[RecordBatch], parts: usize) -> Vec<Vec<RecordBatch>> {
+    let total = batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+    let target = total.div_ceil(parts.max(1)).max(1);
+    let mut out = vec![Vec::new()];
+    let mut filled = 0;
+    for batch in batches {
+        if filled >= target {
+            out.push(Vec::new());
+            filled = 0;
+        }
+        filled += batch.num_rows();
+        if let Some(last) = out.last_mut() {
+            last.push(batch.clone());
+        }
+    }
+    out
+}

@@ -1,0 +1,62 @@
+//! Running plans: the one place where a refresh's LogicalPlan becomes an ExecutionPlan.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_null_array};
+use arrow::compute::cast;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{collect_partitioned, execute_stream};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// All rows of a plan, partitions one after another, computed in parallel.
+///
+/// # Errors
+/// `Query`, `Storage`.
+pub async fn collect(state: &SessionState, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
+    Ok(collect_parts(state, plan).await?.into_iter().flatten().collect())
+}
+
+/// As `collect`, by partition.
+///
+/// # Errors
+/// `Query`, `Storage`.
+pub async fn collect_parts(state: &SessionState, plan: LogicalPlan) -> Result<Vec<Vec<RecordBatch>>> {
+    let plan = state.create_physical_plan(&plan).await?;
+    Ok(collect_partitioned(plan, state.task_ctx()).await?)
+}
+
+/// The rows of a plan as they are computed.
+///
+/// # Errors
+/// `Query`, `Storage`.
+pub async fn stream(state: &SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
+    let plan = state.create_physical_plan(&plan).await?;
+    Ok(execute_stream(plan, state.task_ctx())?)
+}
+
+/// The first columns of a batch in the stored types and names of `schema`.
+///
+/// # Errors
+/// `Query` when a value does not fit the stored type.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for (index, field) in schema.fields().iter().enumerate() {
+        if index >= batch.num_columns() {
+            columns.push(new_null_array(field.data_type(), batch.num_rows()));
+            continue;
+        }
+        let column = batch.column(index);
+        columns.push(match column.data_type() == field.data_type() {
+            true => Arc::clone(column),
+            false => cast(column, field.data_type())
+                .map_err(|error| Error::from(error).context(format!("column \"{}\"", field.name())))?,
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("rows do not fit the view's columns: {error}")))
+}

@@ -1,0 +1,421 @@
+//! MergeState: old partial state and the state of the change, group by group, file by file.
+//!
+//! ```text
+//!  change of the input ─▶ GROUP BY keys: state(f)          "changed": few rows
+//!                             │ keys
+//!  files of the view ─────────┴─▶ those that may hold the keys (partition values, min/max)
+//!      each has its state beside it: _state/<view>/<definition>/<same name>
+//!                             │
+//!  changed ∪ their state ─▶ GROUP BY keys: merge(f) ─▶ finish(f) ─▶ the view's columns
+//!                             │
+//!  new files + new state, one pair per partition; one commit: remove the old files, add the new ones
+//! ```
+//!
+//! Copy on write: a refresh costs the change plus the files that hold its groups, never the whole view.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::{SortColumn, and, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use datafusion::common::Column;
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::logical_plan::{Aggregate, EmptyRelation, Projection};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+
+use crate::epoch::Epoch;
+use crate::error::{Error, ErrorKind, Result};
+use crate::refresh::classify::{key_of_output, plain};
+use crate::refresh::combinator::AggregateCall;
+use crate::refresh::compile::CompiledView;
+use crate::refresh::execute::{collect, conform};
+use crate::refresh::prune::{KeyColumn, may_hold};
+use crate::refresh::rewrite::{Versions, delta};
+use crate::storage::{DataFile, Snapshot, Storage};
+
+/// Rows in one file of a keyed view: a refresh rewrites whole files.
+const KEYED_FILE_ROWS_MAX: usize = 131_072;
+
+/// What a merge wants committed.
+#[derive(Debug, Default)]
+pub struct Merged {
+    /// Staged files.
+    pub add: Vec<DataFile>,
+    /// Files that they replace.
+    pub remove: Vec<String>,
+}
+
+/// Everything that a merge works with.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    /// The lake.
+    pub storage: &'a dyn Storage,
+    /// Functions and runtime.
+    pub state: &'a SessionState,
+    /// The view.
+    pub view: &'a CompiledView,
+    /// Its plan.
+    pub plan: &'a LogicalPlan,
+    /// The aggregate in it.
+    pub aggregate: &'a Aggregate,
+    /// A filter stands above the aggregate.
+    pub having: bool,
+}
+
+impl Merge<'_> {
+    /// Carry out a merge into `snapshot`; `from_scratch` ignores what is there.
+    ///
+    /// # Errors
+    /// `Query` from the view's expressions; `Corrupt` when state is missing; `Storage`.
+    pub async fn run(
+        &self,
+        snapshot: &Snapshot,
+        epoch: Epoch,
+        versions: &Versions,
+        from_scratch: bool,
+    ) -> Result<Merged> {
+        let calls = self.calls()?;
+        let Some(changed) = self.changed(&calls, versions, snapshot.files.is_empty() || from_scratch).await? else {
+            return Ok(Merged::default());
+        };
+        let mut union = changed.clone();
+        let mut remove = Vec::new();
+        if from_scratch || self.having {
+            remove.extend(snapshot.files.iter().map(|file| file.path.clone()));
+            if self.having && !from_scratch && snapshot.epoch > 0 {
+                let path = self.whole_state_path(snapshot.epoch);
+                let state = self.storage.read_state(&path).await.map_err(|error| missing(error, self.view, &path))?;
+                union.extend(state.iter().cloned());
+            }
+        } else {
+            for (file, state) in self.touched(snapshot, &changed).await? {
+                remove.push(file.path.clone());
+                union.extend(state.iter().cloned());
+            }
+        }
+        let rows = self.finish(&calls, union).await?;
+        let add = self.write(snapshot, epoch, rows).await?;
+        Ok(Merged { add, remove })
+    }
+
+    fn calls(&self) -> Result<Vec<(AggregateCall, AggregateFunction)>> {
+        let schema = self.aggregate.input.schema();
+        let mut calls = Vec::with_capacity(self.aggregate.aggr_expr.len());
+        for expr in &self.aggregate.aggr_expr {
+            let Expr::AggregateFunction(function) = expr.clone().unalias() else {
+                return Err(Error::new(ErrorKind::Internal, format!("{expr} is not an aggregate")));
+            };
+            let fields = function.params.args.iter().map(|arg| Ok(arg.to_field(schema.as_ref())?.1));
+            let fields = fields.collect::<Result<Vec<_>>>()?;
+            let ignore =
+                function.params.null_treatment == Some(datafusion::logical_expr::expr::NullTreatment::IgnoreNulls);
+            calls.push((AggregateCall::try_new(Arc::clone(&function.func), fields, ignore)?, function));
+        }
+        Ok(calls)
+    }
+
+    /// The change's groups with their partial state; `None` when no group is touched.
+    async fn changed(
+        &self,
+        calls: &[(AggregateCall, AggregateFunction)],
+        versions: &Versions,
+        first: bool,
+    ) -> Result<Option<Vec<RecordBatch>>> {
+        let input = match delta(&self.aggregate.input, versions)? {
+            Some(plan) => plan,
+            // An aggregate without keys has one row, even of no input.
+            None if first && self.aggregate.group_expr.is_empty() => LogicalPlan::EmptyRelation(EmptyRelation {
+                produce_one_row: false,
+                schema: Arc::clone(self.aggregate.input.schema()),
+            }),
+            None => return Ok(None),
+        };
+        let states = calls.iter().map(|(call, function)| {
+            let params = function.params.clone();
+            Expr::AggregateFunction(AggregateFunction::new_udf(
+                call.state_udaf(),
+                params.args,
+                false,
+                params.filter,
+                vec![],
+                None,
+            ))
+        });
+        let aggregate = Aggregate::try_new(Arc::new(input), self.aggregate.group_expr.clone(), states.collect())?;
+        let plan = self.named(aggregate)?;
+        let batches = collect(self.state, plan).await?;
+        let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect::<Vec<_>>();
+        Ok((!batches.is_empty()).then_some(batches))
+    }
+
+    /// Rename an aggregate's columns to `__k0.. , __s0..`.
+    fn named(&self, aggregate: Aggregate) -> Result<LogicalPlan> {
+        let keys = self.aggregate.group_expr.len();
+        let columns = aggregate.schema.columns();
+        let exprs = columns.into_iter().enumerate().map(|(index, column)| {
+            let name = if index < keys { format!("__k{index}") } else { format!("__s{}", index - keys) };
+            Expr::Column(column).alias(name)
+        });
+        let exprs = exprs.collect::<Vec<_>>();
+        Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(LogicalPlan::Aggregate(aggregate)))?))
+    }
+
+    /// The files that hold one of the changed keys, with their state.
+    async fn touched(
+        &self,
+        snapshot: &Snapshot,
+        changed: &[RecordBatch],
+    ) -> Result<Vec<(Arc<DataFile>, Arc<Vec<RecordBatch>>)>> {
+        let Some(first) = changed.first() else { return Ok(vec![]) };
+        if self.having {
+            return Err(Error::new(ErrorKind::Internal, "HAVING has one state for all files"));
+        }
+        let keys = concat_batches(&first.schema(), changed)?;
+        let count = self.aggregate.group_expr.len();
+        let columns = self.key_columns(&keys);
+        let candidates = may_hold(&snapshot.files, &snapshot.partitioned_by, &columns, keys.num_rows())?;
+        let wanted = KeySet::new(keys.columns()[..count].to_vec())?;
+        let mut touched = Vec::new();
+        for file in candidates {
+            let path = self.state_path(&file.path);
+            let state = self.storage.read_state(&path).await.map_err(|error| missing(error, self.view, &path))?;
+            let mut hit = count == 0;
+            for batch in state.iter() {
+                hit = hit || wanted.meets(&batch.columns()[..count])?;
+            }
+            if hit {
+                touched.push((file, state));
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Group keys that the view shows as they are: what files can be pruned by.
+    fn key_columns(&self, keys: &RecordBatch) -> Vec<KeyColumn> {
+        let outputs = self.plan.schema().columns();
+        let key_of = |output: &Column| key_of_output(self.plan, output, self.aggregate);
+        let shown = outputs.iter().filter_map(|output| Some((output.name.clone(), key_of(output)?)));
+        shown.map(|(name, key)| KeyColumn { name, values: Arc::clone(keys.column(key)) }).collect()
+    }
+
+    /// Merge state, finish it, and compute the view's columns: `[view's columns][__keep..][__k..][__s..]`.
+    async fn finish(
+        &self,
+        calls: &[(AggregateCall, AggregateFunction)],
+        union: Vec<RecordBatch>,
+    ) -> Result<RecordBatch> {
+        let schema = nullable(&union[0].schema());
+        let union =
+            union.into_iter().map(|batch| Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?));
+        let union = union.collect::<Result<Vec<_>>>()?;
+        let table =
+            MemTable::try_new(schema, crate::refresh::change::split(&union, self.state.config().target_partitions()))?;
+        let scan = LogicalPlanBuilder::scan("__groups", provider_as_source(Arc::new(table)), None)?.build()?;
+        let key_exprs = (0..self.aggregate.group_expr.len()).map(|key| plain(&format!("__k{key}"))).collect();
+        let merges = calls.iter().enumerate().map(|(index, (call, _))| {
+            let state = plain(&format!("__s{index}"));
+            Expr::AggregateFunction(AggregateFunction::new_udf(
+                call.merge_udaf(),
+                vec![state],
+                false,
+                None,
+                vec![],
+                None,
+            ))
+        });
+        let merged = self.named(Aggregate::try_new(Arc::new(scan), key_exprs, merges.collect())?)?;
+        let finished = self.finished(calls, merged)?;
+        let plan = above(self.plan, &finished)?;
+        let schema = Arc::clone(plan.schema().inner());
+        let batches = collect(self.state, plan).await?;
+        let schema = batches.first().map_or(schema, RecordBatch::schema);
+        Ok(concat_batches(&schema, &batches)?)
+    }
+
+    /// In place of the aggregate: its columns from finished state, with keys and state carried along.
+    fn finished(&self, calls: &[(AggregateCall, AggregateFunction)], merged: LogicalPlan) -> Result<LogicalPlan> {
+        let keys = self.aggregate.group_expr.len();
+        let mut exprs = Vec::new();
+        for (index, (qualifier, field)) in self.aggregate.schema.iter().enumerate() {
+            let value = match index < keys {
+                true => plain(&format!("__k{index}")),
+                false => calls[index - keys].0.finish_udf().call(vec![plain(&format!("__s{}", index - keys))]),
+            };
+            exprs.push(value.alias_qualified(qualifier.cloned(), field.name()));
+        }
+        exprs.extend(merged.schema().columns().into_iter().map(Expr::Column));
+        Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(merged))?))
+    }
+
+    /// Stage the view's rows and write their state beside them, a pair of files per partition.
+    async fn write(&self, snapshot: &Snapshot, epoch: Epoch, rows: RecordBatch) -> Result<Vec<DataFile>> {
+        let visible = self.view.schema.fields().len();
+        let rows = self.sorted(rows)?;
+        let shown = conform(&rows.project(&(0..visible).collect::<Vec<_>>())?, &self.view.schema)?;
+        let mut keep: Option<BooleanArray> = None;
+        let mut state_columns = Vec::new();
+        for (index, field) in rows.schema().fields().iter().enumerate().skip(visible) {
+            if field.name().starts_with("__keep") {
+                let mask = arrow::compute::prep_null_mask_filter(rows.column(index).as_boolean());
+                keep = Some(keep.map_or(Ok(mask.clone()), |so_far| and(&so_far, &mask))?);
+            } else {
+                state_columns.push(index);
+            }
+        }
+        let state = rows.project(&state_columns)?;
+        if self.having {
+            return self.write_whole(snapshot, epoch, &shown, keep.as_ref(), &state).await;
+        }
+        let mut files = Vec::new();
+        for (start, length) in self.ranges(&shown)? {
+            let staged = self.storage.stage(snapshot, epoch, &[shown.slice(start, length)]).await?;
+            let [file] = staged.as_slice() else {
+                return Err(Error::new(ErrorKind::Internal, format!("{} files for one partition", staged.len())));
+            };
+            self.storage.write_state(&self.state_path(&file.path), &[state.slice(start, length)]).await?;
+            files.extend(staged);
+        }
+        Ok(files)
+    }
+
+    /// With HAVING a group may have state and no visible row: all state is one object, named by the epoch.
+    async fn write_whole(
+        &self,
+        snapshot: &Snapshot,
+        epoch: Epoch,
+        shown: &RecordBatch,
+        keep: Option<&BooleanArray>,
+        state: &RecordBatch,
+    ) -> Result<Vec<DataFile>> {
+        self.storage.write_state(&self.whole_state_path(epoch), std::slice::from_ref(state)).await?;
+        let shown = match keep {
+            Some(mask) => filter_record_batch(shown, mask)?,
+            None => shown.clone(),
+        };
+        if shown.num_rows() == 0 {
+            return Ok(vec![]);
+        }
+        self.storage.stage(snapshot, epoch, &[shown]).await
+    }
+
+    /// Partition columns first, then keys that are times, then the other keys: what comes together in time lies together.
+    fn sorted(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        let schema = rows.schema();
+        let temporal = |data_type: &DataType| data_type.is_temporal();
+        let mut order: Vec<usize> = Vec::new();
+        for name in &self.view.partitioned_by {
+            order.extend(schema.index_of(name));
+        }
+        let keys = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| field.name().starts_with("__k") && !field.name().starts_with("__keep"));
+        let (times, others): (Vec<_>, Vec<_>) = keys.partition(|(_, field)| temporal(field.data_type()));
+        order.extend(times.into_iter().chain(others).map(|(index, _)| index));
+        if order.is_empty() || rows.num_rows() < 2 {
+            return Ok(rows);
+        }
+        let columns =
+            order.into_iter().map(|index| SortColumn { values: Arc::clone(rows.column(index)), options: None });
+        let indices = lexsort_to_indices(&columns.collect::<Vec<_>>(), None)?;
+        Ok(take_record_batch(&rows, &indices)?)
+    }
+
+    /// Ranges of equal partition values, cut at the size of a file.
+    fn ranges(&self, shown: &RecordBatch) -> Result<Vec<(usize, usize)>> {
+        let columns = self.view.partitioned_by.iter().filter_map(|name| shown.column_by_name(name).cloned());
+        let columns = columns.collect::<Vec<ArrayRef>>();
+        let whole = match columns.is_empty() {
+            true => vec![0..shown.num_rows()],
+            false => arrow::compute::partition(&columns)?.ranges(),
+        };
+        let mut ranges = Vec::new();
+        for range in whole.into_iter().filter(|range| !range.is_empty()) {
+            let pieces = range.len().div_ceil(KEYED_FILE_ROWS_MAX);
+            let length = range.len().div_ceil(pieces);
+            ranges.extend(range.clone().step_by(length).map(|start| (start, length.min(range.end - start))));
+        }
+        Ok(ranges)
+    }
+
+    fn whole_state_path(&self, epoch: Epoch) -> String {
+        format!("{}/having-{epoch:020}.parquet", self.view.state_folder())
+    }
+
+    fn state_path(&self, file: &str) -> String {
+        let name = file.rsplit('/').next().unwrap_or(file);
+        format!("{}/{name}", self.view.state_folder())
+    }
+}
+
+fn missing(error: Error, view: &CompiledView, path: &str) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::Corrupt, format!("the state of {} is gone", view.name))
+            .with_detail(format!("{path} does not exist"))
+            .with_hint(format!("REFRESH MATERIALIZED VIEW {} FULL builds it again", view.name)),
+        _ => error,
+    }
+}
+
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The nodes above the aggregate over `finished`; filters become `__keep` columns, so that every group stays.
+fn above(plan: &LogicalPlan, finished: &LogicalPlan) -> Result<LogicalPlan> {
+    let carried = |plan: &LogicalPlan| {
+        let hidden = plan.schema().columns().into_iter().filter(|column| column.name.starts_with("__"));
+        hidden.map(Expr::Column).collect::<Vec<_>>()
+    };
+    Ok(match plan {
+        LogicalPlan::Aggregate(_) => finished.clone(),
+        LogicalPlan::Projection(projection) => {
+            let input = above(&projection.input, finished)?;
+            let exprs = projection.expr.iter().cloned().chain(carried(&input));
+            LogicalPlan::Projection(Projection::try_new(exprs.collect(), Arc::new(input))?)
+        }
+        LogicalPlan::Filter(filter) => {
+            let input = above(&filter.input, finished)?;
+            let count = carried(&input).len();
+            let mut exprs = input.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
+            exprs.push(filter.predicate.clone().alias(format!("__keep{count}")));
+            LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(input))?)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let input = above(&alias.input, finished)?;
+            plan.with_new_exprs(vec![], vec![input])?
+        }
+        other => return Err(Error::new(ErrorKind::Internal, format!("{} above an aggregate", other.display()))),
+    })
+}
+
+/// The changed keys, to be looked up row by row in state files.
+struct KeySet {
+    converter: RowConverter,
+    rows: HashSet<Box<[u8]>>,
+}
+
+impl KeySet {
+    fn new(columns: Vec<ArrayRef>) -> Result<Self> {
+        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let converter = RowConverter::new(fields)?;
+        let mut set = Self { converter, rows: HashSet::new() };
+        if !columns.is_empty() {
+            let rows = set.converter.convert_columns(&columns)?;
+            set.rows = rows.iter().map(|row| row.as_ref().into()).collect();
+        }
+        Ok(set)
+    }
+
+    fn meets(&self, columns: &[ArrayRef]) -> Result<bool> {
+        let rows = self.converter.convert_columns(columns)?;
+        Ok(rows.iter().any(|row| self.rows.contains(row.as_ref())))
+    }
+}
