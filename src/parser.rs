@@ -36,7 +36,7 @@ pub use ast::{
     Drop, DropKind, Expectation, Insert, OnViolation, Parsed, PartitionBy, Refresh, RefreshMode, SourceFormat,
     Statement, ViewOptions,
 };
-pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
+pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, QUERY_PARTS_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
 pub use options::{INTERVAL_MS_MAX, interval_ms};
 pub use suggest::did_you_mean;
 

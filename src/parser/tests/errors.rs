@@ -48,14 +48,26 @@ fn nesting_has_a_limit() {
     let deep = "the statement is nested too deeply";
     let nested =
         |open: &str, close: &str, levels: usize| format!("SELECT {}1{}", open.repeat(levels), close.repeat(levels));
-    for (open, close) in [("(", ")"), ("abs(", ")"), ("(SELECT ", ")"), ("CASE WHEN true THEN ", " END"), ("- ", "")] {
-        assert_eq!(message(&nested(open, close, 10)), "", "{open}");
+    let cases = [
+        ("(", ")"),
+        ("replace(", ", 'a', 'b')"),
+        ("CAST(", " AS TEXT)"),
+        ("NOT (", ")"),
+        ("ARRAY[", "]"),
+        ("CASE WHEN true THEN ", " END"),
+        ("coalesce(CASE WHEN a THEN 0 ELSE ", " END)"),
+        ("- ", ""),
+    ];
+    for (open, close) in cases {
+        assert_eq!(message(&nested(open, close, 15)), "", "{open}");
         assert_eq!(message(&nested(open, close, 60)), deep, "{open}");
-        assert_eq!(message(&nested(open, close, 100_000 / open.len())), deep, "{open}");
+        let endless = message(&nested(open, close, 2_000));
+        assert!([deep, "this expression is too long"].contains(&&*endless), "{open}: {endless}");
     }
-    for word in ["NOT ", "INTERVAL ", "EXPLAIN ", "ARRAY<", "[", "{"] {
-        let text = format!("EXPLAIN SELECT {}", word.repeat(100_000));
-        let found = message(&text);
+    assert_eq!(message(&nested("replace(", ", 'a', 'b')", 40)), "");
+    assert_eq!(message(&nested("(SELECT ", ")", 10)), "");
+    for word in ["NOT ", "INTERVAL ", "EXPLAIN ", "ARRAY<", "[", "{", "! ", "!", "INTERVAL - ", "a."] {
+        let found = message(&format!("EXPLAIN SELECT {}", word.repeat(50_000)));
         assert!([deep, "this expression is too long"].contains(&&*found), "{word}: {found}");
     }
     assert_eq!(message(&"EXPLAIN ".repeat(1_000)), deep);
@@ -63,14 +75,40 @@ fn nesting_has_a_limit() {
     assert_eq!(message(&format!("CREATE TABLE ref.t (a {}", "ARRAY<".repeat(100_000))), deep);
 }
 
+/// A mistake deep inside is told at once: stock sqlparser goes back and tries again at every level.
+#[test]
+fn mistakes_inside_nested_text_are_cheap() {
+    for open in
+        ["abs(", "CAST(", "NOT (", "CASE WHEN a THEN ", "ARRAY[", "EXTRACT(", "OVERLAY(", "POSITION(", "INTERVAL ("]
+    {
+        let found = message(&format!("SELECT {} FRM", open.repeat(40)));
+        assert!(!found.is_empty(), "{open}");
+    }
+    let nested = "CASE WHEN a THEN 1 ELSE ";
+    let error = parse(&format!("SELECT {}2 {}, b FORM t", nested.repeat(20), "END ".repeat(20)), None).unwrap_err();
+    assert_eq!(error.hint(), Some("did you mean FROM instead of FORM?"));
+}
+
 #[test]
 fn chains_have_a_limit_and_lists_have_none() {
-    let chain = |terms: usize| format!("SELECT 1{}", " + 1".repeat(terms));
-    assert_eq!(message(&chain(1_900)), "");
-    assert_eq!(message(&chain(2_100)), "this expression is too long");
-    assert_eq!(message(&format!("SELECT 1{}", ", 1".repeat(100_000))), "");
-    assert_eq!(message(&format!("INSERT INTO ref.t VALUES (1, -1){}", ", (1 + 2, 'x')".repeat(20_000))), "");
-    assert_eq!(message(&format!("SELECT 1 WHERE 1 IN (1{})", ", 2".repeat(50_000))), "");
+    let long = "this expression is too long";
+    let parts = "this query has too many parts";
+    for (start, link, fine, bad, wanted) in [
+        ("SELECT 1", " + 1", 900, 1_100, long),
+        ("SELECT a", " OR a = 'x'", 450, 600, long),
+        ("SELECT 1, 2", " UNION ALL SELECT 3, 4", 450, 550, parts),
+        ("SELECT 1 FROM a", ", a", 450, 550, parts),
+        ("SELECT 1 FROM a", " CROSS JOIN a AS b", 350, 550, parts),
+        ("SELECT 1", ", 1", 10_000, usize::MAX, ""),
+        ("INSERT INTO ref.t VALUES (1, -1)", ", (1 + 2, 'x')", 10_000, usize::MAX, ""),
+        ("SELECT 1 WHERE 1 IN (1", ", 2", 10_000, usize::MAX, "expected"),
+    ] {
+        let close = if start.ends_with("(1") { ")" } else { "" };
+        assert_eq!(message(&format!("{start}{}{close}", link.repeat(fine))), "", "{start}{link}");
+        if bad < usize::MAX {
+            assert_eq!(message(&format!("{start}{}{close}", link.repeat(bad))), wanted, "{start}{link}");
+        }
+    }
 }
 
 #[test]
