@@ -70,6 +70,10 @@ impl Storage for Memory {
         Ok(())
     }
 
+    fn root(&self) -> String {
+        "memory:///".to_string()
+    }
+
     fn register(&self, _: &datafusion::execution::runtime_env::RuntimeEnv) {}
     async fn create(&self, _: &str, _: &SchemaRef, _: &[String], _: Option<&str>) -> Result<Snapshot> {
         unused()
