@@ -1,6 +1,8 @@
 //! The integration tests, in one binary.
 
 mod cli;
+mod engine;
 mod flight;
 mod layers;
 mod simulator;
+mod source;
