@@ -14,6 +14,7 @@ pub mod format;
 pub mod lake;
 pub mod progress;
 pub mod prompt;
+pub mod quiet;
 pub mod refresh;
 pub mod remote;
 pub mod run;
@@ -71,7 +72,7 @@ enum Verb {
     Simulate(simulate::Args),
     /// Ask SQL of a lake folder or of a running server: one-shot, or at a prompt
     Sql(sql::Args),
-    /// Refresh one view now, with everything it is built on
+    /// Refresh one view now from what has landed, with everything it is built on
     Refresh(refresh::Args),
     /// Show how the next refresh of a view will run, and why
     Explain(explain::Args),

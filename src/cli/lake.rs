@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, quiet};
 use crate::engine::{Engine, EngineOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -48,13 +48,15 @@ pub async fn open_with_storage(context: &Context, storage: Arc<dyn Storage>, sou
     Engine::open(EngineOptions { storage, sources, slice }).await
 }
 
-/// Open a lake that is there already, for verbs that would make no sense on a new one.
+/// Open a lake that is there already, for verbs that would make no sense on a new one. Its sources are not read.
 ///
 /// # Errors
 /// `NotFound` for a folder that is missing or holds no lake; as `open`.
 pub async fn open_existing(context: &Context, url: &str) -> Result<Arc<Engine>> {
     check_exists(url)?;
-    open(context, url, Sources::new()).await
+    let storage = storage(url).await?;
+    let sources = quiet::sources(storage.as_ref()).await?;
+    open_with_storage(context, storage, sources).await
 }
 
 /// A local folder must hold a lake; other stores say so themselves.

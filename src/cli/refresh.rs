@@ -1,4 +1,4 @@
-//! `flash refresh`: one view now.
+//! `flash refresh`: one view now, from what has landed.
 
 use super::{Context, lake, sql};
 use crate::error::Result;

@@ -185,7 +185,7 @@ fn the_demo_shows_figures_whose_books_close_and_goes_on() {
     );
     let first = flash(folder.path(), &line).ok().json();
     let count = |key: &str| first[key].as_u64().unwrap_or_else(|| panic!("{key}: {first}"));
-    assert_eq!(count("records_put"), EVENTS.parse().unwrap());
+    assert_eq!(count("records_put"), EVENTS.parse::<u64>().unwrap());
     assert_eq!(count("bronze_rows"), count("records_put"));
     assert_eq!(
         count("bronze_rows"),
