@@ -5,12 +5,13 @@
 CREATE MATERIALIZED VIEW silver.events (
   CONSTRAINT readable_json  EXPECT (event_id IS NOT NULL OR event_type IS NOT NULL OR event_time IS NOT NULL)
                             ON VIOLATION QUARANTINE ROW,
-  CONSTRAINT has_event_id   EXPECT (event_id IS NOT NULL)                             ON VIOLATION QUARANTINE ROW,
-  CONSTRAINT has_seller     EXPECT (seller_id IS NOT NULL)                            ON VIOLATION QUARANTINE ROW,
+  CONSTRAINT has_event_id   EXPECT (event_id <> '')                                   ON VIOLATION QUARANTINE ROW,
+  CONSTRAINT has_seller     EXPECT (seller_id <> '')                                  ON VIOLATION QUARANTINE ROW,
   CONSTRAINT known_type     EXPECT (event_type IN ('view', 'add_to_cart', 'remove_from_cart', 'purchase', 'restock',
                                                    'review'))
                             ON VIOLATION QUARANTINE ROW,
-  CONSTRAINT sane_time      EXPECT (event_time >= TIMESTAMP '2020-01-01' AND event_time < TIMESTAMP '2100-01-01')
+  CONSTRAINT sane_time      EXPECT (event_time >= CAST('2020-01-01' AS TIMESTAMP(6))
+                                    AND event_time < CAST('2100-01-01' AS TIMESTAMP(6)))
                             ON VIOLATION QUARANTINE ROW,
   CONSTRAINT sane_price     EXPECT (price >= 0 AND cost >= 0)                         ON VIOLATION DROP ROW,
   CONSTRAINT sane_quantity  EXPECT (quantity >= 1 AND quantity <= 10000)              ON VIOLATION DROP ROW,
@@ -45,9 +46,11 @@ AS SELECT
 FROM (
   SELECT
     *,
-    CASE WHEN event_type = 'purchase' THEN TRY_CAST(price * quantity AS DECIMAL(18, 2)) ELSE 0 END AS revenue,
-    CASE WHEN event_type = 'purchase' THEN TRY_CAST(margin(price, cost, quantity) AS DECIMAL(18, 2)) ELSE 0 END
-      AS profit
+    CASE WHEN event_type = 'purchase' THEN TRY_CAST(price * quantity AS DECIMAL(18, 2)) ELSE CAST(0 AS DECIMAL(18, 2))
+    END AS revenue,
+    CASE WHEN event_type = 'purchase' THEN TRY_CAST(margin(price, cost, quantity) AS DECIMAL(18, 2))
+      ELSE CAST(0 AS DECIMAL(18, 2))
+    END AS profit
   FROM (
     SELECT
       e['event_id']       AS event_id,

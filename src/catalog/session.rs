@@ -63,6 +63,8 @@ pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
     options.execution.parquet.pushdown_filters = true;
     // A scalar subquery must be a join that can be seen, not an expression that hides it.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    // Otherwise e['a'], e['b'] of a subquery's from_json(...) AS e become one from_json for every field.
+    options.optimizer.enable_leaf_expression_pushdown = false;
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(runtime)

@@ -49,7 +49,7 @@ SELECT
   *,
   CASE
     WHEN NOT readable THEN 'broken'
-    WHEN event_id IS NULL OR seller_id IS NULL OR event_type IS NULL OR event_type NOT IN {TYPES} OR event_time IS NULL
+    WHEN coalesce(event_id, '') = '' OR coalesce(seller_id, '') = '' OR event_type IS NULL OR event_type NOT IN {TYPES} OR event_time IS NULL
       OR event_time < '2020-01-01T00:00:00Z' OR event_time >= '2100-01-01T00:00:00Z' THEN 'quarantined'
     WHEN price IS NULL OR price < 0 OR cost IS NULL OR cost < 0 OR quantity IS NULL OR quantity NOT BETWEEN 1 AND 10000
       THEN 'dropped'
