@@ -90,8 +90,8 @@ pub struct UniqueIndex {
 }
 
 impl UniqueIndex {
-    /// The index as it was when the view committed `frontier` (0: nothing, for a first or a full refresh).
-    /// `folder` is below the lake's root; `within_us` is the window, `None` for ever.
+    /// The index as it was when the view committed `frontier` (0: nothing, for a first or a full refresh). Epochs
+    /// after that in which the view had nothing to do may be counted in, if none of them was sealed. `folder` is below the lake's root; `within_us` is the window, `None` for ever.
     ///
     /// # Errors
     /// `Storage`; `Corrupt` when an object is not what was written.

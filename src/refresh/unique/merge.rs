@@ -162,7 +162,9 @@ mod tests {
                 most = most.max(runs.len());
             }
             assert!(most <= 3 * 8, "{most} runs of {size}");
-            assert!(written <= 7 * 10_000 * size, "{} times", written / size.max(1) / 10_000);
+            // Within the smallest class every third seal rewrites all of it.
+            let small = 10_000 / 3 * 4 * SMALL_RUN_KEYS;
+            assert!(written <= 7 * 10_000 * size + small, "{} times", written / size.max(1) / 10_000);
         }
     }
 }
