@@ -29,6 +29,8 @@ mod tests;
 mod text;
 mod view;
 
+use sqlparser::ast::ExprWithAlias;
+
 use crate::error::{Location, Result};
 
 pub use ast::{
@@ -62,6 +64,40 @@ pub fn parse(input: &str, file: Option<&str>) -> Result<Vec<Parsed>> {
         statements.push(Parsed { statement, text: input[offset..end].to_string(), offset });
     }
     Ok(statements)
+}
+
+/// One query, such as the text of a view's, for `SessionState::statement_to_plan`. Unlike the session's own parsing of a
+/// text, this takes linear time over nested calls.
+///
+/// # Errors
+/// `Syntax`, with the place in `text`, also where there is no statement or more than one.
+pub fn parse_query(text: &str) -> Result<datafusion::sql::parser::Statement> {
+    within(text, |cursor| cursor.datafusion())
+}
+
+/// One expression, such as the predicate of an expectation, for `SessionState::create_logical_expr_from_sql_expr`.
+///
+/// # Errors
+/// `Syntax`, with the place in `text`.
+pub fn parse_expression(text: &str) -> Result<ExprWithAlias> {
+    within(text, |cursor| {
+        let expr = cursor.parse(|parser| parser.parser.parse_expr())?;
+        Ok(ExprWithAlias { expr, alias: None })
+    })
+}
+
+fn within<T>(text: &str, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Result<T> {
+    let script = Script::new(text, None);
+    let mut pieces = script.pieces()?;
+    let piece = match pieces.len() {
+        1 => pieces.remove(0),
+        _ => return Err(script.error(pieces.get(1).map_or(0, |piece| piece.start), "expected one query or expression")),
+    };
+    let dialect = Budgeted::new(piece.tokens.len());
+    let mut cursor = Cursor::new(script, piece, &dialect)?;
+    let parsed = parse(&mut cursor)?;
+    cursor.expect_end()?;
+    Ok(parsed)
 }
 
 /// The place of a byte of `input`, for a caret. An offset past the end is the end; one inside a character is its start.

@@ -155,7 +155,7 @@ fn insert_statement(name: TableName, columns: Vec<String>, statement: DataFusion
 /// A clause that would be dropped silently, and why it is not there.
 fn unsupported(insert: &SqlInsert) -> Option<(&'static str, &'static str)> {
     if insert.on.is_some() {
-        return Some(("CONFLICT", "a table has no unique key; a view may have one: WITH (unique_key = '...')"));
+        return Some(("ON CONFLICT", "a table has no unique key; a view may have one: WITH (unique_key = '...')"));
     }
     if insert.returning.is_some() {
         return Some(("RETURNING", "select the rows after the insert"));
@@ -168,7 +168,8 @@ fn unsupported(insert: &SqlInsert) -> Option<(&'static str, &'static str)> {
 
 fn no_insert_clause(cursor: &Cursor<'_>, start: usize, word: &str, why: &str) -> Error {
     let end = cursor.index(0);
-    let index = (0..end).rev().find(|index| cursor.text_at(*index).eq_ignore_ascii_case(word));
+    let first = word.split(' ').next().unwrap_or_default();
+    let index = (0..end).rev().find(|index| cursor.text_at(*index).eq_ignore_ascii_case(first));
     let offset = index.map_or(start, |index| cursor.offset_at(index));
     cursor.error_at(offset, format!("INSERT INTO takes no {word}")).with_hint(why)
 }

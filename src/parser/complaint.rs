@@ -117,12 +117,17 @@ pub(super) fn translate(cursor: &Cursor<'_>, error: &DataFusionError) -> Error {
         other => other.strip_backtrace(),
     };
     let (text, place) = split_place(&text);
-    let expectation = text.strip_prefix("Expected: ").and_then(|rest| rest.split_once(", found: "));
-    let index = match (place, expectation) {
-        (Some((line, column)), _) => cursor.index_of(line, column).unwrap_or_else(|| cursor.index_last()),
-        (None, Some((_, "EOF"))) => cursor.index(usize::MAX),
-        (None, _) => cursor.index_last(),
+    let expectation = text.strip_prefix("Expected").and_then(|rest| rest.split_once(", found: "));
+    let placed = place.and_then(|(line, column)| cursor.index_of(line, column)).unwrap_or(cursor.index_last());
+    let index = match expectation {
+        Some((_, "EOF")) if place.is_none() => cursor.index(usize::MAX),
+        // Without the colon, the place is that of the token after the one that is meant.
+        Some((what, found)) if !what.starts_with(':') => {
+            (0..=placed).rev().find(|index| cursor.text_at(*index) == found).unwrap_or(placed)
+        }
+        _ => placed,
     };
+    let expectation = expectation.map(|(what, found)| (what.trim_start_matches(':').trim(), found));
     match expectation {
         Some((what, _)) => expected(cursor, what, index),
         None => {
@@ -191,10 +196,12 @@ fn wanted(what: &str) -> String {
 fn hint(cursor: &Cursor<'_>, what: &str, index: usize) -> Option<String> {
     let before = cursor.before(index);
     foreign_quote(cursor, index)
+        .or_else(|| foreign_space(cursor, index, before))
         .or_else(|| comma_too_many(cursor, index, before))
         .or_else(|| misspelled(cursor, index, before))
         .or_else(|| clause_after_as(cursor, index, before))
-        .or_else(|| no_semicolon(cursor, index, before))
+        .or_else(|| no_semicolon(cursor, what, index, before))
+        .or_else(|| open_bracket(cursor, what, index))
         .or_else(|| reserved(cursor, what, index))
         .or_else(|| comma_missing(cursor, index, before))
 }
@@ -203,6 +210,17 @@ fn hint(cursor: &Cursor<'_>, what: &str, index: usize) -> Option<String> {
 fn foreign_quote(cursor: &Cursor<'_>, index: usize) -> Option<String> {
     let curly = cursor.text_at(index).starts_with(['‘', '’', '“', '”', '`', '´']);
     curly.then(|| "text stands between straight single quotes: '...'".to_string())
+}
+
+/// Spaces that are none to SQL come from the same places.
+fn foreign_space(cursor: &Cursor<'_>, index: usize, before: Option<usize>) -> Option<String> {
+    let invisible = |character: &char| {
+        !character.is_ascii() && character.is_whitespace() || ('\u{200b}'..='\u{200f}').contains(character)
+    };
+    let named = |index: usize| matches!(cursor.token_at(index), Token::Word(word) if word.quote_style.is_none());
+    let within = |index: usize| cursor.text_at(index).chars().find(invisible).filter(|_| named(index));
+    let character = within(index).or_else(|| within(before?))?;
+    Some(format!("an unusual space, U+{:04X}, stands here; type an ordinary one", u32::from(character)))
 }
 
 fn comma_too_many(cursor: &Cursor<'_>, index: usize, before: Option<usize>) -> Option<String> {
@@ -224,21 +242,41 @@ fn misspelled(cursor: &Cursor<'_>, index: usize, before: Option<usize>) -> Optio
 
 /// `PARTITIONED BY`, `COMMENT` and `WITH (...)` after the query of a view.
 fn clause_after_as(cursor: &Cursor<'_>, index: usize, before: Option<usize>) -> Option<String> {
-    let words = ["PARTITIONED", "COMMENT", "WITH"];
+    let clauses = ["PARTITIONED BY", "COMMENT", "WITH (...)"];
     let is = |index: usize, word: &str| cursor.text_at(index).eq_ignore_ascii_case(word);
-    let clause = words.iter().find(|word| is(index, word) || before.is_some_and(|before| is(before, word)))?;
+    let clause = clauses.iter().find(|clause| {
+        let word = clause.split(' ').next().unwrap_or_default();
+        is(index, word) || before.is_some_and(|before| is(before, word))
+    })?;
     let view = is(0, "CREATE") || is(0, "EXPLAIN");
     let first = (0..index).find(|index| is(*index, "AS"))?;
     (view && first < index).then(|| format!("{clause} stands before AS"))
 }
 
-fn no_semicolon(cursor: &Cursor<'_>, index: usize, before: Option<usize>) -> Option<String> {
+fn no_semicolon(cursor: &Cursor<'_>, what: &str, index: usize, before: Option<usize>) -> Option<String> {
+    if !what.contains("end of") {
+        return None;
+    }
     let starts = |index: usize| STARTS.iter().find(|word| cursor.text_at(index).eq_ignore_ascii_case(word));
     let at = if starts(index).is_some() { index } else { before? };
-    let previous = cursor.before(at)?;
-    let joined = matches!(cursor.token_at(previous), Token::Comma | Token::LParen | Token::Eq);
-    let word = starts(at)?;
-    (!joined).then(|| format!("end the statement before {word} with a semicolon"))
+    starts(at).map(|word| format!("end the statement before {word} with a semicolon"))
+}
+
+/// Where the bracket opens that a `)` should close.
+fn open_bracket(cursor: &Cursor<'_>, what: &str, index: usize) -> Option<String> {
+    if !matches!(what, ")" | "\")\"") {
+        return None;
+    }
+    let mut open = Vec::new();
+    for at in 0..index {
+        match cursor.token_at(at) {
+            Token::LParen => open.push(at),
+            Token::RParen => drop(open.pop()),
+            _ => {}
+        }
+    }
+    let place = cursor.location(cursor.offset_at(open.pop()?));
+    Some(format!("the \"(\" in line {}, column {} is still open", place.line, place.column))
 }
 
 /// A word of SQL where a name belongs.

@@ -84,7 +84,7 @@ pub(super) fn check(script: Script<'_>, piece: &Piece) -> Result<()> {
             continue;
         }
         level.count(token);
-        repeated = if previous == Some(token) { repeated + 1 } else { 0 };
+        repeated = if previous == Some(token) && !ends_case(token) { repeated + 1 } else { 0 };
         match token {
             Token::LParen | Token::LBracket | Token::LBrace => {
                 outer.push(mem::take(&mut level));
@@ -129,6 +129,11 @@ pub(super) fn too_deep(script: Script<'_>, offset: usize) -> Error {
         .error(offset, "the statement is nested too deeply")
         .with_detail(format!("the limit is {RECURSION_DEPTH_MAX} levels"))
         .with_hint("name inner queries in front, as in WITH part AS (SELECT ...) SELECT ...")
+}
+
+/// `END END END` closes nested CASEs.
+fn ends_case(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("END"))
 }
 
 /// `ARRAY<...>` and its like nest without brackets that tell them from a comparison.

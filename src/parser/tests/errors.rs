@@ -19,14 +19,16 @@ fn rendered(sql: &str) -> String {
 
 #[test]
 fn errors_read_as_written_down() {
-    let mut checked = 0;
+    let mut wrong = String::new();
     for case in CASES.split("====\n") {
         let (sql, expected) = case.split_once("----\n").unwrap();
         let found = rendered(sql.strip_suffix('\n').unwrap());
-        assert_eq!(found, expected, "\n{sql}----\n{found}====");
-        checked += 1;
+        if found != expected {
+            wrong += &format!("{sql}----\n{found}====\n");
+        }
     }
-    assert!(checked >= 60);
+    assert!(wrong.is_empty(), "these render otherwise now:\n{wrong}");
+    assert!(CASES.split("====\n").count() >= 60);
 }
 
 /// The first error in a text that is too long to be written down.
@@ -71,7 +73,7 @@ fn nesting_has_a_limit() {
         assert!([deep, "this expression is too long"].contains(&&*found), "{word}: {found}");
     }
     assert_eq!(message(&"EXPLAIN ".repeat(1_000)), deep);
-    assert_eq!(message(&format!("{}SELECT 1", "EXPLAIN ANALYZE ".repeat(1_000))), deep);
+    assert_eq!(message(&format!("{}SELECT 1", "EXPLAIN ANALYZE ".repeat(900))), deep);
     assert_eq!(message(&format!("CREATE TABLE ref.t (a {}", "ARRAY<".repeat(100_000))), deep);
 }
 
@@ -98,7 +100,7 @@ fn chains_have_a_limit_and_lists_have_none() {
         ("SELECT a", " OR a = 'x'", 450, 600, long),
         ("SELECT 1, 2", " UNION ALL SELECT 3, 4", 450, 550, parts),
         ("SELECT 1 FROM a", ", a", 450, 550, parts),
-        ("SELECT 1 FROM a", " CROSS JOIN a AS b", 350, 550, parts),
+        ("SELECT 1 FROM a", " NATURAL JOIN b", 450, 550, parts),
         ("SELECT 1", ", 1", 10_000, usize::MAX, ""),
         ("INSERT INTO ref.t VALUES (1, -1)", ", (1 + 2, 'x')", 10_000, usize::MAX, ""),
         ("SELECT 1 WHERE 1 IN (1", ", 2", 10_000, usize::MAX, "expected"),

@@ -10,7 +10,7 @@ const QUERIES: [&str; 10] = [
     "SELECT 'it''s', E'it\\'s', 'ends with \\' FROM t",
     "SELECT\r\n\t1\r\n\r\nFROM\r\n\tt",
     "SELECT 'भारत', '🛒', \"प्राइस\" FROM \"दुकान\"",
-    "SELECT '🛒\n🛒', 1\u{a0}+\u{2003}2 -- ️\n, 3",
+    "SELECT '🛒\n\u{a0}🛒', 1 + 2 -- ️\u{2003}\n, 3",
     "WITH x AS (SELECT 1) (SELECT * FROM x) UNION ALL VALUES (1)",
     "SELECT a->>'b', c::TEXT, d || e, f <> g, U&'\\0041', X'00', B'01', 1.5e3, $1 FROM t",
     "TABLE gold.x",

@@ -1,7 +1,9 @@
 //! Whatever the text, the parser answers: never a panic, every error has a place, every text is a slice of the input.
 
+use datafusion::sql::parser::DFParserBuilder;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use sqlparser::dialect::PostgreSqlDialect;
 
 use crate::parser::*;
 
@@ -112,6 +114,17 @@ fn apply(text: &mut Vec<char>, edit: &Edit) {
     }
 }
 
+/// What stock sqlparser makes of the text, where that is fast and named arguments are not told otherwise.
+fn same_as_stock(text: &str, found: &datafusion::sql::parser::Statement) -> Result<(), TestCaseError> {
+    if text.matches(['(', '[']).count() > 8 {
+        return Ok(());
+    }
+    let stock = DFParserBuilder::new(text).with_dialect(&PostgreSqlDialect {}).build();
+    let stock = stock.and_then(|mut parser| parser.parse_statement()).unwrap();
+    prop_assert!(*found == stock || format!("{stock:?}").contains("ExprNamed"), "{}\n{:?}\n{:?}", text, found, stock);
+    Ok(())
+}
+
 fn holds(input: &str) -> Result<(), TestCaseError> {
     match parse(input, None) {
         Err(error) => {
@@ -125,6 +138,9 @@ fn holds(input: &str) -> Result<(), TestCaseError> {
                 prop_assert_eq!(&input[parsed.offset..][..parsed.text.len()], &parsed.text);
                 let again = parse(&parsed.text, None);
                 prop_assert!(again.is_ok_and(|again| again.len() == 1), "{}", parsed.text);
+                if let Statement::Sql(found) = &parsed.statement {
+                    same_as_stock(&parsed.text, found)?;
+                }
                 if let Statement::CreateMaterializedView(view) = &parsed.statement {
                     prop_assert_eq!(&input[view.query_offset..][..view.query.len()], &view.query);
                 }
