@@ -433,7 +433,19 @@ impl Storage for DeltaStorage {
     }
 
     fn provider(&self, snapshot: &Snapshot, files: Option<Vec<Arc<DataFile>>>) -> Arc<dyn TableProvider> {
-        Arc::new(DeltaProvider::new(snapshot.clone(), files, Arc::clone(&self.store), self.url.clone()))
+        let make = |files| DeltaProvider::new(snapshot.clone(), files, Arc::clone(&self.store), self.url.clone());
+        if files.is_some() {
+            return Arc::new(make(files));
+        }
+        // Queries over one version share what is prepared for plans.
+        let table = self.table(&snapshot.location);
+        let mut known = table.provider.lock();
+        if let Some(provider) = known.as_ref().filter(|provider| provider.is_all_of(snapshot)) {
+            return Arc::clone(provider) as Arc<dyn TableProvider>;
+        }
+        let provider = Arc::new(make(None));
+        *known = Some(Arc::clone(&provider));
+        provider
     }
 
     async fn commit(&self, location: &str, commit: Commit) -> Result<Committed> {

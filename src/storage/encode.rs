@@ -126,7 +126,8 @@ impl Layout {
         boundless: &BTreeMap<String, u64>,
     ) -> Result<Encoded> {
         let properties = properties(&self.file, boundless.keys().map(String::as_str).collect());
-        let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&self.file), Some(properties)).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&self.file), Some(properties)).map_err(failed)?;
         let mut rows = 0;
         for batch in batches {
             let batch = batch?;
@@ -134,9 +135,9 @@ impl Layout {
             let columns = batch.columns().iter().map(instant).collect();
             writer.write(&RecordBatch::try_new(Arc::clone(&self.file), columns)?).map_err(failed)?;
         }
-        let metadata = writer.finish().map_err(failed)?;
+        let metadata = writer.close().map_err(failed)?;
         let stats = stats::from_parquet(&self.stored_lake, &metadata, boundless)?;
-        Ok(Encoded { bytes: writer.into_inner().map_err(failed)?, rows, stats })
+        Ok(Encoded { bytes, rows, stats })
     }
 
     /// A batch that was read from a file of the table as stored columns with lake types; a column that the file does

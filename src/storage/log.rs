@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use deltalake_core::DeltaTableError;
-use deltalake_core::kernel::EagerSnapshot;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoArrow as _;
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::table::state::DeltaTableState;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -48,9 +48,13 @@ pub(crate) fn path_of(path: &str) -> Result<Path> {
     })
 }
 
-/// What deltalake works on. Its URLs only need a path; `file` makes it sort what a folder lists.
+/// The base of the URLs that deltalake sees. Only their path means something, below the root of our store. The host is
+/// formed like that of an S3 directory bucket, which makes it sort what is listed: a local folder is not sorted.
+const BASE_URL: &str = "flash://lake--x-s3";
+
+/// What deltalake works on.
 pub(crate) fn log_store(store: &Arc<dyn ObjectStore>, location: &str) -> Result<LogStoreRef> {
-    let url = Url::parse(&format!("file:///{location}/"))
+    let url = Url::parse(&format!("{BASE_URL}/{location}/"))
         .map_err(|error| Error::new(ErrorKind::Definition, format!("location \"{location}\": {error}")))?;
     let table = Arc::new(PrefixStore::new(Arc::clone(store), path_of(location)?));
     Ok(default_logstore(table, Arc::clone(store), &url, &StorageConfig::default()))
@@ -62,10 +66,11 @@ pub(crate) fn log_store(store: &Arc<dyn ObjectStore>, location: &str) -> Result<
 /// `NotFound`, `Corrupt`, `Storage`.
 pub(crate) async fn open(store: &Arc<dyn ObjectStore>, location: &str, version: Option<Version>) -> Result<Opened> {
     let log_store = log_store(store, location)?;
-    let replayed = match EagerSnapshot::try_new(log_store.as_ref(), version).await {
-        Ok(replayed) => replayed,
+    let state = match DeltaTableState::try_new(log_store.as_ref(), version).await {
+        Ok(state) => state,
         Err(error) => return Err(explain(store, location, version, error).await),
     };
+    let replayed = state.snapshot();
     let protocol = replayed.protocol();
     if protocol.min_reader_version() > 1 {
         return Err(Error::new(
@@ -99,24 +104,10 @@ pub(crate) async fn open(store: &Arc<dyn ObjectStore>, location: &str, version: 
     snapshot.files = Arc::new(files);
     let epoch = replayed.transaction_version(log_store.as_ref(), APP_ID).await.map_err(failed)?;
     snapshot.epoch = epoch.and_then(|epoch| Epoch::try_from(epoch).ok()).unwrap_or(0);
-    let tombstones = tombstones(store, location, snapshot.version, &log_store).await?;
+    let removed = state.all_tombstones(log_store.as_ref());
+    let removed = removed.map_ok(|view| (view.path().into_owned(), view.deletion_timestamp().unwrap_or(0)));
+    let tombstones = removed.try_collect().await.map_err(failed)?;
     Ok(Opened { snapshot, tombstones })
-}
-
-/// Removed files that the log still names.
-async fn tombstones(
-    _store: &Arc<dyn ObjectStore>,
-    location: &str,
-    version: Version,
-    log_store: &LogStoreRef,
-) -> Result<HashMap<String, i64>> {
-    let failed = |error| delta_error(location, &error);
-    let state = deltalake_core::table::state::DeltaTableState::try_new(log_store.as_ref(), Some(version))
-        .await
-        .map_err(failed)?;
-    let views = state.all_tombstones(log_store.as_ref());
-    let found = views.map_ok(|view| (view.path().into_owned(), view.deletion_timestamp().unwrap_or(0)));
-    found.try_collect().await.map_err(failed)
 }
 
 fn delta_error(location: &str, error: &DeltaTableError) -> Error {

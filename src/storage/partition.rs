@@ -196,7 +196,8 @@ pub(crate) fn from_text(text: Option<&str>, data_type: &DataType) -> Result<Scal
     match text {
         None => Ok(ScalarValue::try_from(data_type)?),
         // Delta's other writers mean NULL by an empty text; only a string can be empty.
-        Some("") if *data_type != DataType::Utf8 => Ok(ScalarValue::try_from(data_type)?),
+        Some(text) if *data_type == DataType::Utf8 => Ok(ScalarValue::Utf8(Some(text.to_string()))),
+        Some("") => Ok(ScalarValue::try_from(data_type)?),
         Some(text) => ScalarValue::try_from_string(text.to_string(), data_type).map_err(|error| {
             Error::new(ErrorKind::Corrupt, format!("\"{text}\" is no partition value of type {data_type}"))
                 .with_detail(error.strip_backtrace())

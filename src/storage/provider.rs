@@ -10,7 +10,7 @@
 //!
 //! The plan is an ordinary one: it refers to files by path, so it can be sent elsewhere.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -30,13 +30,13 @@ use datafusion::error::Result as DfResult;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
-use object_store::path::Path;
+use datafusion::scalar::ScalarValue;
 use object_store::{ObjectMeta, ObjectStore};
 
 use crate::error::Result;
 use crate::storage::prune::{self, Candidate};
 use crate::storage::stats::bounds_are_exact;
-use crate::storage::{DataFile, Snapshot};
+use crate::storage::{DataFile, Snapshot, log, partition};
 
 /// Below this many bytes a scan is not spread over cores: starting them takes longer than reading.
 const SPREAD_BYTES_MIN: u64 = 1024 * 1024;
@@ -55,6 +55,16 @@ pub(crate) struct DeltaProvider {
     scan_schema: TableSchema,
     /// For each column of the declared schema its place in `scan_schema`.
     places: Vec<usize>,
+    /// Made by the first scan.
+    prepared: OnceLock<Prepared>,
+}
+
+/// The files as plans need them.
+#[derive(Debug)]
+struct Prepared {
+    candidates: Vec<Candidate>,
+    /// Of all files.
+    statistics: Statistics,
 }
 
 impl DeltaProvider {
@@ -83,29 +93,51 @@ impl DeltaProvider {
         let scan_schema =
             TableSchema::builder(Arc::new(Schema::new(stored))).with_table_partition_cols(partitions).build();
         let files = files.map_or_else(|| Arc::clone(&snapshot.files), Arc::new);
-        Self { snapshot, files, store, url, scan_schema, places }
+        Self { snapshot, files, store, url, scan_schema, places, prepared: OnceLock::new() }
     }
 
-    fn object(&self, candidate: &Candidate, stats: Statistics) -> Result<PartitionedFile> {
-        let path = format!("{}/{}", self.snapshot.location, candidate.file.path);
+    /// Whether this is the table of all rows of `snapshot`.
+    pub(crate) fn is_all_of(&self, snapshot: &Snapshot) -> bool {
+        self.snapshot.version == snapshot.version && Arc::ptr_eq(&self.files, &snapshot.files)
+    }
+
+    fn prepared(&self) -> Result<&Prepared> {
+        if let Some(prepared) = self.prepared.get() {
+            return Ok(prepared);
+        }
+        let candidates: Vec<Candidate> = self.files.iter().map(|file| self.candidate(file)).collect::<Result<_>>()?;
+        let statistics = self.merged(candidates.iter())?;
+        Ok(self.prepared.get_or_init(|| Prepared { candidates, statistics }))
+    }
+
+    fn merged<'a>(&self, candidates: impl Iterator<Item = &'a Candidate>) -> Result<Statistics> {
+        let each: Vec<&Statistics> =
+            candidates.filter_map(|candidate| candidate.object.statistics.as_deref()).collect();
+        Ok(Statistics::try_merge_iter(each, self.scan_schema.table_schema())?)
+    }
+
+    fn candidate(&self, file: &Arc<DataFile>) -> Result<Candidate> {
+        let Snapshot { location, schema, partitioned_by, .. } = &self.snapshot;
+        let partition = partition::scalars(&file.partition, schema, partitioned_by)
+            .map_err(|error| error.context(format!("\"{location}/{}\"", file.path)))?;
         let meta = ObjectMeta {
-            location: Path::parse(&path).map_err(object_store::Error::from)?,
-            last_modified: DateTime::from_timestamp_millis(candidate.file.modified_ms).unwrap_or_default(),
-            size: candidate.file.size,
+            location: log::path_of(&format!("{location}/{}", file.path))?,
+            last_modified: DateTime::from_timestamp_millis(file.modified_ms).unwrap_or_default(),
+            size: file.size,
             e_tag: None,
             version: None,
         };
-        let mut file = PartitionedFile::new_from_meta(meta).with_partition_values(candidate.partition.clone());
+        let mut object = PartitionedFile::new_from_meta(meta);
         // Not `with_statistics`, which takes it that a partition value is never NULL.
-        file.statistics = Some(Arc::new(stats));
-        Ok(file)
+        object.statistics = Some(Arc::new(self.statistics(file, &partition)));
+        object.partition_values = partition;
+        Ok(Candidate { file: Arc::clone(file), object })
     }
 
     /// What is known about one file: columns as in `scan_schema`.
-    fn statistics(&self, candidate: &Candidate) -> Statistics {
-        let rows = candidate.file.rows;
+    fn statistics(&self, file: &DataFile, partition: &[ScalarValue]) -> Statistics {
         let stored = self.scan_schema.file_schema().fields().iter().map(|field| {
-            let Some(stats) = candidate.file.stats.get(field.name()) else {
+            let Some(stats) = file.stats.get(field.name()) else {
                 return ColumnStatistics::new_unknown();
             };
             let bound = |value: &Option<_>| match value.clone() {
@@ -118,10 +150,10 @@ impl DeltaProvider {
             (column.min_value, column.max_value) = (bound(&stats.min), bound(&stats.max));
             column
         });
-        let partitions = candidate.partition.iter().map(|value| {
+        let partitions = partition.iter().map(|value| {
             let mut column = ColumnStatistics::new_unknown();
             if value.is_null() {
-                column.null_count = Precision::Exact(rows as usize);
+                column.null_count = Precision::Exact(file.rows as usize);
             } else {
                 column.null_count = Precision::Exact(0);
                 column.min_value = Precision::Exact(value.clone());
@@ -130,8 +162,8 @@ impl DeltaProvider {
             column
         });
         Statistics {
-            num_rows: Precision::Exact(rows as usize),
-            total_byte_size: Precision::Inexact(candidate.file.size as usize),
+            num_rows: Precision::Exact(file.rows as usize),
+            total_byte_size: Precision::Inexact(file.size as usize),
             column_statistics: stored.chain(partitions).collect(),
         }
     }
@@ -158,14 +190,17 @@ impl DeltaProvider {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let (schema, keys) = (&self.snapshot.schema, &self.snapshot.partitioned_by);
-        let candidates = prune::prune(session, schema, keys, &self.files, filters)?;
-        if candidates.is_empty() {
+        let prepared = self.prepared()?;
+        let kept = prune::prune(session, schema, keys, &prepared.candidates, filters)?;
+        if kept.is_empty() {
             return Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(projection)?))));
         }
-        let each: Vec<Statistics> = candidates.iter().map(|candidate| self.statistics(candidate)).collect();
-        let total = Statistics::try_merge_iter(&each, self.scan_schema.table_schema())?;
-        let files = candidates.iter().zip(each).map(|(candidate, stats)| self.object(candidate, stats));
-        let groups = spread(files.collect::<Result<_>>()?, session.config().target_partitions());
+        let total = match kept.len() == prepared.candidates.len() {
+            true => prepared.statistics.clone(),
+            false => self.merged(kept.iter().copied())?,
+        };
+        let files = kept.into_iter().map(|candidate| candidate.object.clone()).collect();
+        let groups = spread(files, session.config().target_partitions());
         let config = FileScanConfigBuilder::new(self.url.clone(), Arc::new(self.source(session)))
             .with_file_groups(groups)
             .with_statistics(total)

@@ -15,21 +15,28 @@ use datafusion::catalog::Session;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{Column, DFSchema};
+use datafusion::datasource::listing::PartitionedFile;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::scalar::ScalarValue;
 
 use crate::error::Result;
-use crate::storage::{DataFile, partition};
+use crate::storage::DataFile;
 
-/// Files with their partition values, as the plan needs them.
-#[derive(Debug, Clone)]
+/// A file as a plan needs it; made once for a snapshot.
+#[derive(Debug)]
 pub(crate) struct Candidate {
     /// The file.
     pub(crate) file: Arc<DataFile>,
-    /// Its partition values, in the order of the partition columns.
-    pub(crate) partition: Vec<ScalarValue>,
+    /// What a plan scans, with its partition values, in the order of the partition columns, and its statistics.
+    pub(crate) object: PartitionedFile,
+}
+
+impl Candidate {
+    fn key(&self, at: usize) -> &ScalarValue {
+        &self.object.partition_values[at]
+    }
 }
 
 /// How far a scan carries out `filter` itself.
@@ -53,19 +60,15 @@ pub(crate) fn support(filter: &Expr, partitioned_by: &[String]) -> TableProvider
 /// The files that may hold rows that satisfy all `filters`.
 ///
 /// # Errors
-/// `Corrupt` for a partition value that is none, `Query` when a filter on partition columns fails.
-pub(crate) fn prune(
+/// `Query` when a filter on partition columns fails.
+pub(crate) fn prune<'a>(
     session: &dyn Session,
     schema: &SchemaRef,
     partitioned_by: &[String],
-    files: &[Arc<DataFile>],
+    files: &'a [Candidate],
     filters: &[Expr],
-) -> Result<Vec<Candidate>> {
-    let mut candidates = Vec::with_capacity(files.len());
-    for file in files {
-        let partition = partition::scalars(&file.partition, schema, partitioned_by)?;
-        candidates.push(Candidate { file: Arc::clone(file), partition });
-    }
+) -> Result<Vec<&'a Candidate>> {
+    let mut candidates: Vec<&Candidate> = files.iter().collect();
     let (exact, inexact): (Vec<&Expr>, Vec<&Expr>) =
         filters.iter().partition(|filter| support(filter, partitioned_by) == TableProviderFilterPushDown::Exact);
     if let Some(filter) = conjunction(exact.into_iter().cloned()).filter(|_| !candidates.is_empty()) {
@@ -83,14 +86,14 @@ fn by_partition(
     schema: &SchemaRef,
     partitioned_by: &[String],
     filter: Expr,
-    candidates: &mut Vec<Candidate>,
+    candidates: &mut Vec<&Candidate>,
 ) -> Result<()> {
     let fields = partitioned_by.iter().map(|name| schema.field_with_name(name).cloned());
     let fields: Vec<Field> = fields.collect::<Result<_, _>>()?;
     let keys = Arc::new(Schema::new(fields));
     let columns: Result<Vec<ArrayRef>> = (0..partitioned_by.len())
         .map(|at| {
-            let values = candidates.iter().map(|candidate| candidate.partition[at].clone());
+            let values = candidates.iter().map(|candidate| candidate.key(at).clone());
             Ok(ScalarValue::iter_to_array(values)?)
         })
         .collect();
@@ -115,11 +118,11 @@ fn by_statistics(
     schema: &SchemaRef,
     partitioned_by: &[String],
     filter: Expr,
-    candidates: &mut Vec<Candidate>,
+    candidates: &mut Vec<&Candidate>,
 ) {
     let kept = || -> Result<Vec<bool>> {
         let predicate = session.create_physical_expr(filter, &DFSchema::try_from(Arc::clone(schema))?)?;
-        let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(&predicate)?;
+        let predicate = PruningPredicateBuilder::new().with_file_schema(Arc::clone(schema)).try_build(predicate)?;
         let partitions = partitioned_by.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         Ok(predicate.prune(&Statistics { candidates, schema, partitions })?)
     };
@@ -131,7 +134,7 @@ fn by_statistics(
 
 /// What is known about the candidates, a column at a time.
 struct Statistics<'a> {
-    candidates: &'a [Candidate],
+    candidates: &'a [&'a Candidate],
     schema: &'a Schema,
     partitions: HashMap<&'a str, usize>,
 }
@@ -141,7 +144,7 @@ impl Statistics<'_> {
         let data_type: &DataType = self.schema.field_with_name(&column.name).ok()?.data_type();
         let null = ScalarValue::try_from(data_type).ok()?;
         let values = self.candidates.iter().map(|candidate| match self.partitions.get(column.name.as_str()) {
-            Some(&at) => candidate.partition[at].clone(),
+            Some(&at) => candidate.key(at).clone(),
             None => {
                 let stats = candidate.file.stats.get(&column.name);
                 let bound = stats.and_then(|stats| if upper { stats.max.clone() } else { stats.min.clone() });
@@ -167,7 +170,7 @@ impl PruningStatistics for Statistics<'_> {
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
         let counts = self.candidates.iter().map(|candidate| match self.partitions.get(column.name.as_str()) {
-            Some(&at) => Some(if candidate.partition[at].is_null() { candidate.file.rows } else { 0 }),
+            Some(&at) => Some(if candidate.key(at).is_null() { candidate.file.rows } else { 0 }),
             None => candidate.file.stats.get(&column.name).map(|stats| stats.nulls),
         });
         Some(Arc::new(counts.collect::<UInt64Array>()))
@@ -181,7 +184,7 @@ impl PruningStatistics for Statistics<'_> {
     fn contained(&self, column: &Column, values: &HashSet<ScalarValue>) -> Option<BooleanArray> {
         let &at = self.partitions.get(column.name.as_str())?;
         let known = self.candidates.iter().map(|candidate| {
-            let value = &candidate.partition[at];
+            let value = candidate.key(at);
             (!value.is_null()).then(|| values.contains(value))
         });
         Some(known.collect())

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicU64;
 use crate::epoch::{Epoch, Version};
 use crate::storage::action::{LogEntry, Parsed};
 use crate::storage::log::Opened;
+use crate::storage::provider::DeltaProvider;
 use crate::storage::{Changes, DataFile, Snapshot};
 
 /// A table of the lake.
@@ -27,6 +28,8 @@ pub(crate) struct Table {
     pub(crate) gate: tokio::sync::Mutex<()>,
     /// Held while the table is maintained: what was done when.
     pub(crate) upkeep: tokio::sync::Mutex<Upkeep>,
+    /// All rows of one version as a table, the last one that was asked for.
+    pub(crate) provider: parking_lot::Mutex<Option<Arc<DeltaProvider>>>,
     /// Numbers the files that are staged.
     pub(crate) staged: AtomicU64,
 }

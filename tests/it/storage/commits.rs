@@ -5,7 +5,7 @@ use flashcommerce::storage::{Commit, Committed, DataFile, MaintainOptions, Stora
 
 use super::lake::{Store, append, open, open_with, paths, query, rows, schema, stage, value, write};
 
-pub async fn an_epoch_is_committed_once(store: Store) {
+pub(super) async fn an_epoch_is_committed_once(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &[], None).await.unwrap();
     assert_eq!(append(&lake, "t", Some(3), &[rows(None, 0..3)]).await, Committed::Now(1));
@@ -23,7 +23,7 @@ pub async fn an_epoch_is_committed_once(store: Store) {
     assert_eq!(open(&store).snapshot("t", None).await.unwrap().epoch, 5);
 }
 
-pub async fn the_version_of_an_epoch_is_found_after_a_restart(store: Store) {
+pub(super) async fn the_version_of_an_epoch_is_found_after_a_restart(store: Store) {
     let lake = open_with(&store, StorageOptions { history_commits_max: 2, ..StorageOptions::default() });
     lake.create("t", &schema(), &[], None).await.unwrap();
     for epoch in 1..=6 {
@@ -39,7 +39,7 @@ pub async fn the_version_of_an_epoch_is_found_after_a_restart(store: Store) {
     }
 }
 
-pub async fn two_writers_lose_nothing(store: Store) {
+pub(super) async fn two_writers_lose_nothing(store: Store) {
     let lakes = [open(&store), open(&store), open_with(&store, StorageOptions::default())];
     lakes[0].create("t", &schema(), &["k".into()], None).await.unwrap();
     let mut writers = tokio::task::JoinSet::new();
@@ -59,7 +59,7 @@ pub async fn two_writers_lose_nothing(store: Store) {
     }
 }
 
-pub async fn one_of_two_overwrites_wins(store: Store) {
+pub(super) async fn one_of_two_overwrites_wins(store: Store) {
     let (one, two) = (open(&store), open_with(&store, StorageOptions::default()));
     one.create("t", &schema(), &[], None).await.unwrap();
     append(&one, "t", Some(1), &[rows(None, 0..5)]).await;
@@ -82,7 +82,7 @@ pub async fn one_of_two_overwrites_wins(store: Store) {
     assert_eq!(value(&two, "t", "SELECT sum(n), count(*) FROM t").await, "100,1");
 }
 
-pub async fn an_overwrite_follows_a_compaction(store: Store) {
+pub(super) async fn an_overwrite_follows_a_compaction(store: Store) {
     let (one, two) = (open(&store), open_with(&store, StorageOptions::default()));
     one.create("t", &schema(), &[], None).await.unwrap();
     for epoch in 1..=20 {
@@ -101,7 +101,7 @@ pub async fn an_overwrite_follows_a_compaction(store: Store) {
     assert_eq!(two.commit("t", commit).await.unwrap_err().kind(), ErrorKind::Conflict);
 }
 
-pub async fn older_versions_stay(store: Store) {
+pub(super) async fn older_versions_stay(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &["k".into()], None).await.unwrap();
     append(&lake, "t", Some(1), &[rows(Some("a"), 0..3), rows(Some("b"), 3..5)]).await;
@@ -124,7 +124,7 @@ pub async fn older_versions_stay(store: Store) {
     assert_eq!(live, opened);
 }
 
-pub async fn changes_between_versions(store: Store) {
+pub(super) async fn changes_between_versions(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &[], None).await.unwrap();
     for epoch in 1..=17 {
@@ -165,7 +165,7 @@ pub async fn changes_between_versions(store: Store) {
     }
 }
 
-pub async fn a_reader_sees_another_writer(store: Store) {
+pub(super) async fn a_reader_sees_another_writer(store: Store) {
     let writer = open(&store);
     writer.create("t", &schema(), &[], None).await.unwrap();
     let reader = open_with(&store, StorageOptions::default());

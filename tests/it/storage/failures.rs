@@ -20,7 +20,7 @@ async fn faulty(store: &Store, faults: &[Fault]) -> (Arc<DeltaStorage>, Arc<Faul
     (lake, faulty)
 }
 
-pub async fn a_lost_answer_is_recognised(store: Store) {
+pub(super) async fn a_lost_answer_is_recognised(store: Store) {
     for (at, fault) in [Fault::LoseAnswer, Fault::RetryMeetsItself].into_iter().enumerate() {
         let store: Store = if at == 0 { Arc::clone(&store) } else { Arc::new(object_store::memory::InMemory::new()) };
         let (lake, _) = faulty(&store, &[fault, Fault::None, fault]).await;
@@ -37,10 +37,11 @@ pub async fn a_lost_answer_is_recognised(store: Store) {
     assert_eq!(lake.create("u", &schema(), &[], None).await.unwrap().version, 0);
 }
 
-pub async fn a_put_that_fails_is_tried_again(store: Store) {
+pub(super) async fn a_put_that_fails_is_tried_again(store: Store) {
     let (lake, _) = faulty(&store, &[Fault::FailBefore, Fault::FailBefore, Fault::LoseAnswer]).await;
     assert_eq!(append(&lake, "t", Some(2), &[rows(None, 3..5)]).await, Committed::Already(2));
-    let (lake, faults) = faulty(&Arc::new(object_store::memory::InMemory::new()), &[Fault::FailBefore; 50]).await;
+    let other: Store = Arc::new(object_store::memory::InMemory::new());
+    let (lake, faults) = faulty(&other, &[Fault::FailBefore; 50]).await;
     let add = stage(&lake, "t", 2, &[rows(None, 3..5)]).await;
     let commit = Commit { epoch: Some(2), add, ..write() };
     let error = lake.commit("t", commit.clone()).await.unwrap_err();
@@ -52,7 +53,7 @@ pub async fn a_put_that_fails_is_tried_again(store: Store) {
     assert_eq!(value(&lake, "t", "SELECT count(*), sum(n) FROM t").await, "5,10");
 }
 
-pub async fn a_full_disk_leaves_the_table_as_it_was(store: Store) {
+pub(super) async fn a_full_disk_leaves_the_table_as_it_was(store: Store) {
     let (lake, faults) = faulty(&store, &[]).await;
     let snapshot = lake.snapshot("t", None).await.unwrap();
     let add = stage(&lake, "t", 2, &[rows(None, 3..5)]).await;
@@ -78,7 +79,7 @@ async fn query_error(lake: &DeltaStorage) -> Error {
     frame.collect().await.unwrap_err().into()
 }
 
-pub async fn damaged_files_are_named(store: Store) {
+pub(super) async fn damaged_files_are_named(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &[], None).await.unwrap();
     append(&lake, "t", Some(1), &[rows(Some("a"), 0..1000)]).await;
@@ -124,7 +125,7 @@ pub async fn damaged_files_are_named(store: Store) {
     lake.maintain("t", &options).await.unwrap_err();
 }
 
-pub async fn a_lost_record_answer_counts_as_written(store: Store) {
+pub(super) async fn a_lost_record_answer_counts_as_written(store: Store) {
     let lake = open(&(Faulty::new(store, &[Fault::LoseAnswer, Fault::FailBefore]) as Store));
     assert!(lake.put_if_absent("_flash/epochs/1.json", b"one".to_vec()).await.unwrap());
     assert!(!lake.put_if_absent("_flash/epochs/1.json", b"other".to_vec()).await.unwrap_or(false));
@@ -132,7 +133,7 @@ pub async fn a_lost_record_answer_counts_as_written(store: Store) {
     assert_eq!(lake.get("_flash/epochs/1.json").await.unwrap(), b"one");
 }
 
-pub async fn only_one_of_sixteen_puts_wins(store: Store) {
+pub(super) async fn only_one_of_sixteen_puts_wins(store: Store) {
     let lakes: Vec<_> = (0..16).map(|_| open(&store)).collect();
     for round in 0..20 {
         let start = Arc::new(tokio::sync::Barrier::new(lakes.len()));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array, Float64Array,
-    Int8Array, Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray, StructArray,
-    TimestampMicrosecondArray, TimestampNanosecondArray, UInt32Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float32Array,
+    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, RecordBatch, StringArray, StringViewArray,
+    StructArray, TimestampMicrosecondArray, TimestampNanosecondArray, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit};
 use datafusion::physical_plan::collect;
@@ -17,7 +17,7 @@ use object_store::ObjectStoreExt;
 
 use super::lake::{Store, append, open, open_with, query, rows, schema, session, stage, value, write};
 
-pub async fn creation_is_idempotent(store: Store) {
+pub(super) async fn creation_is_idempotent(store: Store) {
     let lake = open(&store);
     let made = lake.create("a/t", &schema(), &["k".into()], Some("rows \"and\" words")).await.unwrap();
     assert_eq!((made.version, made.epoch, made.rows()), (0, 0, 0));
@@ -79,7 +79,7 @@ fn every_type() -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-pub async fn every_type_comes_back(store: Store) {
+pub(super) async fn every_type_comes_back(store: Store) {
     let given = every_type();
     let lake = open(&store);
     let made = lake.create("t", &given.schema(), &[], None).await.unwrap();
@@ -117,7 +117,7 @@ pub async fn every_type_comes_back(store: Store) {
     }
 }
 
-pub async fn partitions_come_back(store: Store) {
+pub(super) async fn partitions_come_back(store: Store) {
     let lake = open(&store);
     let keys = [Some("S01"), Some("a b/ü%=_"), None];
     let schema = Arc::new(Schema::new(vec![
@@ -182,7 +182,7 @@ async fn read_by(lake: &DeltaStorage, sql: &str) -> (usize, usize) {
     (files, batches.iter().map(RecordBatch::num_rows).sum())
 }
 
-pub async fn a_query_reads_only_files_that_may_match(store: Store) {
+pub(super) async fn a_query_reads_only_files_that_may_match(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &["k".into()], None).await.unwrap();
     for epoch in 1..=4 {
@@ -200,7 +200,7 @@ pub async fn a_query_reads_only_files_that_may_match(store: Store) {
     }
 }
 
-pub async fn counts_and_bounds_come_from_statistics(store: Store) {
+pub(super) async fn counts_and_bounds_come_from_statistics(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &[], None).await.unwrap();
     append(&lake, "t", Some(1), &[rows(Some("a"), 0..1000)]).await;
@@ -215,7 +215,7 @@ pub async fn counts_and_bounds_come_from_statistics(store: Store) {
     }
 }
 
-pub async fn a_nan_is_found(store: Store) {
+pub(super) async fn a_nan_is_found(store: Store) {
     let lake = open(&store);
     let schema = Arc::new(Schema::new(vec![Field::new("f", DataType::Float64, true)]));
     lake.create("t", &schema, &[], None).await.unwrap();
@@ -227,7 +227,7 @@ pub async fn a_nan_is_found(store: Store) {
     }
 }
 
-pub async fn a_column_that_was_added_later_is_null(store: Store) {
+pub(super) async fn a_column_that_was_added_later_is_null(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &[], None).await.unwrap();
     append(&lake, "t", Some(1), &[rows(Some("a"), 0..3)]).await;
@@ -250,7 +250,7 @@ pub async fn a_column_that_was_added_later_is_null(store: Store) {
     }
 }
 
-pub async fn long_files_are_cut(store: Store) {
+pub(super) async fn long_files_are_cut(store: Store) {
     let lake = open_with(&store, StorageOptions { file_rows_max: 100, ..StorageOptions::default() });
     lake.create("t", &schema(), &["k".into()], None).await.unwrap();
     let files = stage(&lake, "t", 1, &[rows(Some("a"), 0..250), rows(Some("b"), 0..100)]).await;

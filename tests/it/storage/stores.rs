@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 /// What goes wrong with one conditional put.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Fault {
+pub(super) enum Fault {
     /// It is carried out, and the answer is lost.
     LoseAnswer,
     /// It is carried out, and the client's own retry meets it.
@@ -28,16 +28,16 @@ pub enum Fault {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Faulty {
+pub(super) struct Faulty {
     inner: Arc<dyn ObjectStore>,
     /// Taken one for each conditional put.
-    pub faults: Mutex<VecDeque<Fault>>,
+    pub(super) faults: Mutex<VecDeque<Fault>>,
     /// Every put fails for want of space.
-    pub full: Mutex<bool>,
+    pub(super) full: Mutex<bool>,
 }
 
 impl Faulty {
-    pub fn new(inner: Arc<dyn ObjectStore>, faults: &[Fault]) -> Arc<Self> {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, faults: &[Fault]) -> Arc<Self> {
         Arc::new(Self { inner, faults: Mutex::new(faults.iter().copied().collect()), full: Mutex::new(false) })
     }
 }

@@ -20,7 +20,7 @@ async fn objects(store: &Store, folder: &str) -> HashSet<String> {
     listed.into_iter().map(|meta| meta.location.to_string()).collect()
 }
 
-pub async fn a_checkpointed_table_opens_the_same(store: Store) {
+pub(super) async fn a_checkpointed_table_opens_the_same(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &["k".into()], None).await.unwrap();
     for epoch in 1..=120_u64 {
@@ -67,7 +67,7 @@ pub async fn a_checkpointed_table_opens_the_same(store: Store) {
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 
-pub async fn compaction_changes_no_row(store: Store) {
+pub(super) async fn compaction_changes_no_row(store: Store) {
     let lake = open(&store);
     let schema = Arc::new(Schema::new(vec![
         Field::new("k", DataType::Utf8, true),
@@ -106,7 +106,7 @@ pub async fn compaction_changes_no_row(store: Store) {
     assert!(log.contains(r#""appId":"flash-rewrite""#) && !log.contains(r#""dataChange":true"#), "{log}");
 }
 
-pub async fn compaction_keeps_what_bounds_leave_out(store: Store) {
+pub(super) async fn compaction_keeps_what_bounds_leave_out(store: Store) {
     let lake = open(&store);
     let schema = Arc::new(Schema::new(vec![Field::new("f", DataType::Float64, true)]));
     lake.create("t", &schema, &[], None).await.unwrap();
@@ -121,7 +121,7 @@ pub async fn compaction_keeps_what_bounds_leave_out(store: Store) {
     assert_eq!(value(&lake, "t", "SELECT count(f), count(*) FROM t").await, "17,34");
 }
 
-pub async fn vacuum_takes_only_what_is_due(store: Store) {
+pub(super) async fn vacuum_takes_only_what_is_due(store: Store) {
     let lake = open(&store);
     lake.create("t", &schema(), &["k".into()], None).await.unwrap();
     append(&lake, "t", Some(1), &[rows(Some("a"), 0..3)]).await;
@@ -147,7 +147,7 @@ pub async fn vacuum_takes_only_what_is_due(store: Store) {
     assert_eq!(value(&lake, "t", "SELECT sum(n) FROM t").await, "7");
 }
 
-pub async fn state_comes_back(store: Store) {
+pub(super) async fn state_comes_back(store: Store) {
     let lake = open_with(&store, StorageOptions { state_cache_bytes_max: 100_000, ..StorageOptions::default() });
     let batches = vec![rows(Some("a"), 0..10), rows(None, 10..20)];
     let size = lake.write_state("_state/v/1/a", &batches).await.unwrap();
@@ -168,7 +168,7 @@ pub async fn state_comes_back(store: Store) {
     assert_eq!(lake.read_state("_state/v/1/a").await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-pub async fn records_are_listed_newest_first(store: Store) {
+pub(super) async fn records_are_listed_newest_first(store: Store) {
     let lake = open(&store);
     assert!(lake.list_newest("_flash/epochs", 3).await.unwrap().is_empty());
     for epoch in [9_u64, 10, 2, 11] {
