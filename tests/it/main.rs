@@ -6,3 +6,4 @@ mod flight;
 mod layers;
 mod simulator;
 mod source;
+mod store;
