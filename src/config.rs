@@ -40,7 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             color: true,
-            log: "warn".into(),
+            log: "warn,buoyant_kernel=off,delta_kernel=off".into(),
             slice_payload_bytes_max: SLICE_PAYLOAD_BYTES_MAX,
             slice_records_max: SLICE_RECORDS_MAX,
             history_file: None,

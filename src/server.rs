@@ -49,9 +49,6 @@ pub use flight::serve as serve_flight_with;
 pub use http::serve as serve_http_with;
 pub use limits::Limits;
 
-/// The name of the one catalog.
-pub const CATALOG: &str = "flash";
-
 /// What the server asks of an engine. [`Engine`] is the implementor; tests have one over tables in memory.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {

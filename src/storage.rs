@@ -21,6 +21,7 @@
 //! ```
 
 mod action;
+mod checked;
 mod compact;
 mod decide;
 mod delta;

@@ -261,7 +261,7 @@ impl Engine {
             )
             .with_hint("load it with CREATE TABLE and INSERT"));
         }
-        let content = (twox_hash::XxHash3_128::oneshot(data) as u64);
+        let content = twox_hash::XxHash3_128::oneshot(data) as u64;
         entry.fingerprint = hash(&format!("csv {schema:?} {:?} {content:016x}", reference.options));
         if let Some(before) = before.filter(|before| before.fingerprint == entry.fingerprint) {
             entry.location.clone_from(&before.location);

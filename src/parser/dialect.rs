@@ -4,7 +4,10 @@
 //!  abs(abs(abs(x)))   stock sqlparser reads every argument twice, to see if it is named (`a => 1`): 2^depth steps.
 //!  CASE WHEN CASE ... it falls back to a function of that name after each error: 2^depth or 3^depth steps.
 //!
+//!  INTERVAL DAY INTERVAL DAY ...   it recurses without counting: the stack overflows.
+//!
 //!  here:  names of arguments are plain words;  words that can only be SQL are never tried as names;
+//!         INTERVAL without a literal after it is a name;
 //!         and for whatever is left, a budget of steps that no honest statement uses up.
 //! ```
 //!
@@ -58,6 +61,10 @@ impl Dialect for Budgeted {
         let call = *parser.peek_nth_token_ref(1) == Token::LParen;
         let list = *parser.peek_nth_token_ref(1) == Token::LBracket;
         let parse: fn(&mut Parser<'_>) -> Result<Expr, ParserError> = match keyword {
+            Keyword::INTERVAL if !is_literal(&parser.peek_nth_token_ref(1).token) => |parser| {
+                parser.prev_token();
+                parser.parse_identifier().map(Expr::Identifier)
+            },
             Keyword::CASE => |parser| parser.parse_case_expr(),
             Keyword::NOT => |parser| parser.parse_not(),
             Keyword::CAST if call => |parser| parser.parse_cast_expr(CastKind::Cast),
@@ -126,4 +133,16 @@ impl Dialect for Budgeted {
         supports_notnull_operator, supports_numeric_literal_underscores, supports_select_wildcard_with_alias,
         supports_set_names, supports_string_escape_constant, supports_unicode_string_literal, supports_xml_expressions,
     }
+}
+
+/// What the text of an interval may be.
+fn is_literal(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::SingleQuotedString(_)
+            | Token::EscapedStringLiteral(_)
+            | Token::DollarQuotedString(_)
+            | Token::Number(..)
+            | Token::Placeholder(_)
+    )
 }

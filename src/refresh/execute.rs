@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, new_null_array};
-use arrow::compute::cast;
+use arrow::array::{Array, ArrayRef, BooleanArray, new_null_array};
+use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
@@ -36,6 +36,11 @@ pub async fn collect_parts(state: &SessionState, plan: LogicalPlan) -> Result<Ve
 pub async fn stream(state: &SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
     let plan = state.create_physical_plan(&plan).await?;
     Ok(execute_stream(plan, state.task_ctx())?)
+}
+
+/// A condition as a mask: NULL is not TRUE.
+pub fn mask(condition: &BooleanArray) -> BooleanArray {
+    if condition.null_count() > 0 { prep_null_mask_filter(condition) } else { condition.clone() }
 }
 
 /// The first columns of a batch in the stored types and names of `schema`.

@@ -11,8 +11,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, StringArray, StringBuilder};
-use arrow::compute::{and, and_not, not, prep_null_mask_filter};
+use arrow::array::{AsArray, BooleanArray, StringArray, StringBuilder};
+use arrow::compute::{and, and_not, not};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{DFSchema, DataFusionError};
@@ -22,6 +22,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use crate::epoch::ExpectationFacts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::parser::{self, CreateMaterializedView, OnViolation};
+use crate::refresh::execute::mask;
 
 /// All expectations of a view.
 #[derive(Debug, Default)]
@@ -152,10 +153,10 @@ impl Expectations {
 /// TRUE where the rule holds; FALSE where it is violated or NULL.
 fn holds(rule: &Rule, batch: &RecordBatch) -> Result<BooleanArray> {
     let value = rule.predicate.evaluate(batch)?.into_array(batch.num_rows())?;
-    let Some(mask) = value.as_boolean_opt() else {
-        return Err(Error::new(ErrorKind::Internal, format!("{} gave no condition", rule.name)));
-    };
-    Ok(if mask.null_count() > 0 { prep_null_mask_filter(mask) } else { mask.clone() })
+    match value.as_boolean_opt() {
+        Some(condition) => Ok(mask(condition)),
+        None => Err(Error::new(ErrorKind::Internal, format!("{} gave no condition", rule.name))),
+    }
 }
 
 fn failed(rule: &Rule, violations: u64, batch: &RecordBatch, holds: &BooleanArray) -> Error {

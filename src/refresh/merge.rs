@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::refresh::classify::{key_of_output, plain};
 use crate::refresh::combinator::AggregateCall;
 use crate::refresh::compile::CompiledView;
-use crate::refresh::execute::{collect, conform};
+use crate::refresh::execute::{collect, conform, mask};
 use crate::refresh::prune::{KeyColumn, may_hold};
 use crate::refresh::rewrite::{Versions, delta};
 use crate::storage::{DataFile, Snapshot, Storage};
@@ -261,7 +261,7 @@ impl Merge<'_> {
         let mut state_columns = Vec::new();
         for (index, field) in rows.schema().fields().iter().enumerate().skip(visible) {
             if field.name().starts_with("__keep") {
-                let mask = arrow::compute::prep_null_mask_filter(rows.column(index).as_boolean());
+                let mask = mask(rows.column(index).as_boolean());
                 keep = Some(keep.map_or(Ok(mask.clone()), |so_far| and(&so_far, &mask))?);
             } else {
                 state_columns.push(index);

@@ -251,14 +251,12 @@ impl Pass {
         if let (Some(location), Some(files)) = (&slot.quarantine, &work.quarantine) {
             let before = self.before(&name.quarantine()).filter(|state| state.location == *location);
             let mut version = before.map_or(0, |state| state.version);
-            if !files.is_empty() {
-                let commit = Commit {
-                    epoch: Some(epoch),
-                    add: files.clone(),
-                    data_change: true,
-                    operation: "WRITE",
-                    ..Commit::default()
-                };
+            if work.already.is_some() {
+                // The view's commit came after this one: what is there belongs to the epoch.
+                version = self.storage.snapshot(location, None).await?.version;
+            } else if !files.is_empty() {
+                let add = files.clone();
+                let commit = Commit { epoch: Some(epoch), add, data_change: true, operation: "WRITE", ..Commit::default() };
                 version = version_of(self.storage.commit(location, commit).await?);
             }
             tables.push((name.quarantine(), self.state(location, version, Totals::default()).await?));

@@ -9,6 +9,7 @@ use arrow::compute::{and, cast, is_null, or, take};
 use arrow::datatypes::DataType;
 
 use crate::error::Result;
+use crate::refresh::execute::mask;
 use crate::storage::{ColumnStats, DataFile};
 
 /// The values that changed keys have in one column of the table.
@@ -89,6 +90,6 @@ fn inside(values: &ArrayRef, stats: &ColumnStats) -> Result<Option<arrow::array:
         return Ok(None);
     }
     let inside = and(&gt_eq(values, &min.to_scalar()?)?, &lt_eq(values, &max.to_scalar()?)?)?;
-    let inside = arrow::compute::prep_null_mask_filter(&inside);
+    let inside = mask(&inside);
     Ok(Some(if stats.nulls > 0 { or(&inside, &is_null(values)?)? } else { inside }))
 }

@@ -14,13 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::DFSchemaRef;
+use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::logical_plan::{EmptyRelation, TableScanBuilder, Union};
-use datafusion::logical_expr::{LogicalPlan, TableScan};
+use datafusion::logical_expr::logical_plan::{EmptyRelation, Projection, TableScanBuilder, Union};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
+use crate::refresh::classify::plain;
 use crate::refresh::compile::table_name;
 
 /// Tables to put in place of scans, by name.
@@ -114,11 +116,10 @@ pub fn delta(plan: &LogicalPlan, versions: &Versions) -> Result<Option<LogicalPl
             if let Some(right) = delta(&join.right, versions)? {
                 terms.push(plan.with_new_exprs(plan.expressions(), vec![at(&join.left, &versions.old)?, right])?);
             }
-            let schema = Arc::clone(&join.schema);
-            Ok(match terms.len() {
-                0 | 1 => terms.pop(),
-                _ => Some(LogicalPlan::Union(Union { inputs: terms.into_iter().map(Arc::new).collect(), schema })),
-            })
+            match terms.len() {
+                0 | 1 => Ok(terms.pop()),
+                _ => union_all(terms, &join.schema).map(Some),
+            }
         }
         _ => match plan.inputs().as_slice() {
             [input] => {
@@ -146,6 +147,22 @@ pub fn at(plan: &LogicalPlan, tables: &Providers) -> Result<LogicalPlan> {
         _ => Ok(Transformed::no(node)),
     })?;
     Ok(replaced.data)
+}
+
+/// UNION ALL of plans with this schema. A union knows no qualifiers, and the two sides of a join may have columns of
+/// the same name: its columns get names of their own, and their old ones back above it.
+fn union_all(terms: Vec<LogicalPlan>, schema: &DFSchemaRef) -> Result<LogicalPlan> {
+    let mut inputs = Vec::with_capacity(terms.len());
+    for term in terms {
+        let columns = term.schema().columns().into_iter().enumerate();
+        let exprs = columns.map(|(index, column)| Expr::Column(column).alias(format!("__u{index}"))).collect();
+        inputs.push(Arc::new(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(term))?)));
+    }
+    let union = LogicalPlan::Union(Union::try_new(inputs)?);
+    let exprs = schema.iter().enumerate().map(|(index, (qualifier, field))| {
+        plain(&format!("__u{index}")).alias_qualified(qualifier.cloned(), field.name())
+    });
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs.collect(), Arc::new(union))?))
 }
 
 fn replace(scan: &TableScan, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {

@@ -16,12 +16,14 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::sql::{CommandGetCatalogs, CommandGetDbSchemas, CommandGetTableTypes, CommandGetTables};
 use datafusion::catalog::SchemaProvider;
+use datafusion::common::TableReference;
 use datafusion::datasource::TableType;
 use datafusion::prelude::SessionContext;
 use tonic::Status;
 
 use super::wire::Wire;
-use super::{Backend, CATALOG, status};
+use super::{Backend, status};
+use crate::catalog::session::CATALOG;
 use crate::engine::ObjectKind;
 use crate::name::TableName;
 
@@ -103,14 +105,20 @@ fn listed_schemas(
     pattern: Option<String>,
 ) -> Result<Vec<NamedSchema>, Status> {
     let named = pattern.as_deref().map(|pattern| pattern.replace('\\', ""));
-    if !matching(vec![CATALOG.to_string()], catalog)?.is_empty() {
-        let Some(catalog) = session.catalog(CATALOG) else { return Ok(vec![]) };
-        let names = matching(catalog.schema_names(), pattern.as_deref())?;
-        let shown = |name: &String| !HIDDEN_SCHEMAS.contains(&name.as_str()) || named.as_ref() == Some(name);
-        let with_provider = |name: String| catalog.schema(&name).map(|schema| (name, schema));
-        return Ok(names.into_iter().filter(shown).filter_map(with_provider).collect());
+    if matching(vec![CATALOG.to_string()], catalog)?.is_empty() {
+        return Ok(vec![]);
     }
-    Ok(vec![])
+    let mut names = schema_names(session);
+    names.extend(HIDDEN_SCHEMAS.map(String::from)); // information_schema is not in its own catalog
+    names.sort_unstable();
+    names.dedup();
+    let shown = |name: &String| !HIDDEN_SCHEMAS.contains(&name.as_str()) || named.as_ref() == Some(name);
+    let state = session.state_ref();
+    let with_provider = |name: String| {
+        let schema = state.read().schema_for_ref(TableReference::full(CATALOG, name.as_str(), "")).ok();
+        schema.map(|schema| (name, schema))
+    };
+    Ok(matching(names, pattern.as_deref())?.into_iter().filter(shown).filter_map(with_provider).collect())
 }
 
 /// The names that are LIKE the pattern, sorted; all of them without one.

@@ -147,6 +147,7 @@ impl Service {
         let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
         match self.execute(caller, sql, shape, deadline).await? {
             Answer::Done { rows_affected, .. } => Ok(i64::try_from(rows_affected.unwrap_or(0)).unwrap_or(i64::MAX)),
+            Answer::Rows { schema, .. } if schema.fields().is_empty() => Ok(0),
             Answer::Rows { .. } => Err(Status::invalid_argument(
                 "the statement gives rows, but was sent as an update (hint: execute it as a query)",
             )),

@@ -18,7 +18,8 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Response, Status};
 use uuid::Uuid;
 
-use super::{CATALOG, status};
+use super::status;
+use crate::catalog::session::CATALOG;
 
 const COOKIE: &str = "arrow_flight_session_id";
 

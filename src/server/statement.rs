@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A query is planned where it is prepared, to tell its columns, and is dropped when its client goes away. A change
-//! must do neither: it runs once, to its end, when it is executed.
+//! must do neither: it runs once, to its end, when it is executed. SET is refused rather than forgotten.
 
 use sqlparser::dialect::GenericDialect;
 use sqlparser::tokenizer::{Token, Tokenizer};
@@ -39,10 +39,15 @@ pub(crate) fn shape(sql: &str, bytes_max: usize) -> Result<Shape, Status> {
         )));
     }
     let first = tokens.iter().find(|token| !matches!(token, Token::Whitespace(_) | Token::LParen));
-    Ok(match first {
-        Some(Token::Word(word)) if !QUERY_WORDS.contains(&word.value.to_uppercase().as_str()) => Shape::Change,
-        _ => Shape::Query,
-    })
+    let Some(Token::Word(word)) = first else { return Ok(Shape::Query) };
+    match word.value.to_uppercase().as_str() {
+        "SET" | "RESET" => Err(Status::unimplemented(
+            "settings do not last here yet: every statement has a session of its own (hint: the default schema is an \
+             option of the connection)",
+        )),
+        word if QUERY_WORDS.contains(&word) => Ok(Shape::Query),
+        _ => Ok(Shape::Change),
+    }
 }
 
 #[cfg(test)]
@@ -58,11 +63,12 @@ mod tests {
             assert_eq!(shape(sql), Shape::Query, "{sql}");
         }
         for sql in
-            ["insert into t values (1)", "REFRESH MATERIALIZED VIEW gold.x", "create table t (a int)", "set a = 1"]
+            ["insert into t values (1)", "REFRESH MATERIALIZED VIEW gold.x", "create table t (a int)", "drop table t"]
         {
             assert_eq!(shape(sql), Shape::Change, "{sql}");
         }
         assert_eq!(shape("select 'unfinished"), Shape::Query);
+        assert_eq!(super::shape("set a = 1", 1000).unwrap_err().code(), tonic::Code::Unimplemented);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) const REWRITE_APP_ID: &str = "flash-rewrite";
 /// The key in `commitInfo` that tells one try to commit from every other.
 const COMMIT_ID: &str = "flash.commit";
 
+/// The key in `commitInfo` with the number of lines, so that an entry that was cut between two lines is noticed.
+const LINES: &str = "flash.lines";
+
 /// What one commit did.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogEntry {
@@ -110,6 +113,13 @@ pub(crate) fn render(entry: &LogEntry, operation: &str, partitioned_by: &[String
     if !partitioned_by.is_empty() {
         parameters.insert("partitionBy".into(), json!(serde_json::to_string(partitioned_by)?));
     }
+    let lines = 1
+        + usize::from(entry.epoch.is_some())
+        + usize::from(!entry.data_change)
+        + entry.removed.len()
+        + entry.added.len();
+    let mut info = HashMap::from([(LINES.to_string(), json!(lines))]);
+    info.extend(entry.commit_id.iter().map(|id| (COMMIT_ID.to_string(), json!(id))));
     let mut actions = vec![Action::CommitInfo(CommitInfo {
         timestamp: Some(entry.timestamp_ms),
         operation: Some(operation.to_string()),
@@ -118,7 +128,7 @@ pub(crate) fn render(entry: &LogEntry, operation: &str, partitioned_by: &[String
         isolation_level: Some(IsolationLevel::WriteSerializable),
         is_blind_append: Some(blind),
         engine_info: Some(CREATED_BY.into()),
-        info: entry.commit_id.iter().map(|id| (COMMIT_ID.to_string(), json!(id))).collect(),
+        info,
         ..CommitInfo::default()
     })];
     if let Some(epoch) = entry.epoch {
@@ -180,7 +190,7 @@ fn remove(file: &DataFile, entry: &LogEntry, partitioned_by: &[String]) -> Remov
 /// `Corrupt` when a line is not an action, `Storage` when it needs more than reader 1.
 pub(crate) fn parse(bytes: &[u8], path: &str, of: &Snapshot) -> Result<Parsed> {
     let mut parsed = Parsed::default();
-    let mut lines = 0;
+    let (mut lines, mut lines_written) = (0, None);
     for action in serde_json::Deserializer::from_slice(bytes).into_iter::<Line>() {
         let corrupt = |error: serde_json::Error| {
             Error::new(ErrorKind::Corrupt, format!("the Delta log entry \"{path}\" cannot be read"))
@@ -192,6 +202,7 @@ pub(crate) fn parse(bytes: &[u8], path: &str, of: &Snapshot) -> Result<Parsed> {
         if let Some(info) = line.commit_info {
             parsed.timestamp_ms = info.timestamp.unwrap_or_default();
             parsed.commit_id = info.commit_id;
+            lines_written = info.lines;
         }
         if let Some(txn) = line.txn.filter(|txn| txn.app_id == APP_ID) {
             parsed.epoch = u64::try_from(txn.version).ok();
@@ -206,8 +217,9 @@ pub(crate) fn parse(bytes: &[u8], path: &str, of: &Snapshot) -> Result<Parsed> {
         }
         parsed.redefined |= line.meta_data.is_some() || line.protocol.is_some();
     }
-    if lines == 0 {
-        return Err(Error::new(ErrorKind::Corrupt, format!("the Delta log entry \"{path}\" is empty"))
+    if lines == 0 || lines_written.is_some_and(|written| written != lines) {
+        return Err(Error::new(ErrorKind::Corrupt, format!("the Delta log entry \"{path}\" is cut short"))
+            .with_detail(format!("it has {lines} lines"))
             .with_hint("restore this file from a copy; nothing after it can be read without it"));
     }
     Ok(parsed)
@@ -230,6 +242,8 @@ struct Info {
     timestamp: Option<i64>,
     #[serde(rename = "flash.commit")]
     commit_id: Option<String>,
+    #[serde(rename = "flash.lines")]
+    lines: Option<usize>,
 }
 
 /// An `Add` as we keep it.

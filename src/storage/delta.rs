@@ -42,6 +42,7 @@ use url::Url;
 use crate::epoch::{Epoch, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::action::{self, LogEntry};
+use crate::storage::checked::Checked;
 use crate::storage::decide::{self, AfterError, Facts};
 use crate::storage::location::{self, StorageOptions};
 use crate::storage::provider::DeltaProvider;
@@ -96,6 +97,7 @@ impl DeltaStorage {
 
     /// As [`DeltaStorage::new`], with other limits.
     pub fn with_options(store: Arc<dyn ObjectStore>, root: Url, options: StorageOptions) -> Arc<Self> {
+        let store: Arc<dyn ObjectStore> = Arc::new(Checked(store));
         let id = uuid::Uuid::new_v4().simple().to_string();
         // A scheme of our own and a name per instance: several lakes can be registered in one runtime.
         let url = ObjectStoreUrl::parse(format!("flash://lake-{id}"));
@@ -173,10 +175,31 @@ impl DeltaStorage {
         Ok(())
     }
 
+    /// Open the table from its newest checkpoint, and apply the commits after it.
     async fn reopen(&self, table: &Table, location: &str) -> Result<()> {
-        let now = now_ms();
-        let opened = log::open(&self.store, location, None).await?;
-        *table.handle.lock() = Some(Handle::new(opened, now, self.options.history_commits_max));
+        let (now, history_max) = (now_ms(), self.options.history_commits_max);
+        let checkpoint = log::checkpoint_version(&self.store, location).await?;
+        let base = checkpoint.unwrap_or(0);
+        let versions = log::entries(&self.store, location, base).await?;
+        if versions.is_empty() && checkpoint.is_none() {
+            return Err(log::no_table(location));
+        }
+        // Without a hint, and cleaned by another writer: deltalake finds the checkpoint by listing.
+        let from = (checkpoint.is_some() || versions.first() == Some(&0)).then_some(base);
+        let opened = log::open(&self.store, location, from).await?;
+        let mut handle = Handle::new(opened, now, history_max);
+        let newest = versions.last().copied().unwrap_or(base);
+        let tail = handle.current.version + 1..=newest;
+        for (version, parsed) in tail.clone().zip(log::read_range(&self.store, &handle.current, tail).await?) {
+            if parsed.redefined {
+                let opened = log::open(&self.store, location, Some(version)).await?;
+                handle = Handle::new(opened, now, history_max);
+            } else {
+                let entry = handle.resolve(version, parsed);
+                handle.apply(Arc::new(entry));
+            }
+        }
+        *table.handle.lock() = Some(handle);
         Ok(())
     }
 
@@ -329,8 +352,7 @@ impl DeltaStorage {
             newest = current(&table)?;
         }
         if version > newest.version {
-            let message = format!("\"{location}\" has no version {version}; its newest is {}", newest.version);
-            return Err(Error::new(ErrorKind::NotFound, message));
+            return Err(log::no_version(location, version, newest.version));
         }
         let known = table.handle.lock().as_ref().and_then(|handle| handle.at(version));
         match known {

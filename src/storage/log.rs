@@ -1,9 +1,12 @@
 //! The Delta log of one table: opened and replayed by deltalake, then read commit by commit.
 //!
 //! ```text
-//!   open:    _last_checkpoint, checkpoint, JSON tail ─deltalake─▶ Opened { snapshot, tombstones }
-//!   follow:  GET {v+1}.json, {v+2}.json, … until there is none   ─action::parse─▶ Parsed
+//!   open:    _last_checkpoint, checkpoint (or version 0) ─deltalake─▶ Opened { snapshot, tombstones }
+//!   follow:  the entries after it                        ─action::parse─▶ Parsed, applied to the handle one by one
 //! ```
+//!
+//! deltalake replays checkpoints and older versions. The entries after the checkpoint are read by us, since it takes an
+//! empty entry for a commit of nothing, and such a file is what a crash of the machine can leave behind.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -120,45 +123,24 @@ fn delta_error(location: &str, error: &DeltaTableError) -> Error {
     Error::new(kind, format!("the Delta table \"{location}\" cannot be opened")).with_detail(error.to_string())
 }
 
-/// A better error than deltalake's: there is no such table, or this entry of the log cannot be read.
+/// A better error than deltalake's: there is no such version, or this entry of the log cannot be read.
 async fn explain(
     store: &Arc<dyn ObjectStore>,
     location: &str,
     version: Option<Version>,
     error: DeltaTableError,
 ) -> Error {
-    let folder = match path_of(&format!("{location}/_delta_log")) {
-        Ok(folder) => folder,
-        Err(error) => return error,
+    let (Ok(of), Ok(versions)) = (empty(location), entries(store, location, 0).await) else {
+        return delta_error(location, &error);
     };
-    let listed: Vec<_> = match store.list(Some(&folder)).try_collect().await {
-        Ok(listed) => listed,
-        Err(error) => return Error::from(error).context(format!("the Delta log of \"{location}\"")),
+    let Some(&newest) = versions.last() else {
+        return no_table(location);
     };
-    if listed.is_empty() {
-        return Error::new(ErrorKind::NotFound, format!("there is no Delta table at \"{location}\""));
+    if let Some(version) = version.filter(|version| *version > newest) {
+        return no_version(location, version, newest);
     }
-    let empty = Snapshot {
-        location: location.to_string(),
-        version: 0,
-        schema: Arc::new(arrow::datatypes::Schema::empty()),
-        partitioned_by: Vec::new(),
-        files: Arc::default(),
-        epoch: 0,
-    };
-    let mut entries: Vec<&Path> = listed.iter().map(|meta| &meta.location).collect();
-    entries.retain(|path| path.extension() == Some("json"));
-    entries.sort();
-    let newest = entries.last().and_then(|path| version_of(path));
-    if let (Some(version), Some(newest)) = (version, newest)
-        && version > newest
-    {
-        let message = format!("\"{location}\" has no version {version}; its newest is {newest}");
-        return Error::new(ErrorKind::NotFound, message);
-    }
-    for path in entries.into_iter().rev() {
-        let Ok(bytes) = get(store, path).await else { continue };
-        if let Err(error) = action::parse(&bytes, path.as_ref(), &empty)
+    for version in versions.into_iter().rev() {
+        if let Err(error) = read(store, &of, version).await
             && error.kind() == ErrorKind::Corrupt
         {
             return error;
@@ -167,9 +149,50 @@ async fn explain(
     delta_error(location, &error)
 }
 
+fn empty(location: &str) -> Result<Snapshot> {
+    path_of(location)?;
+    Ok(Snapshot {
+        location: location.to_string(),
+        version: 0,
+        schema: Arc::new(arrow::datatypes::Schema::empty()),
+        partitioned_by: Vec::new(),
+        files: Arc::default(),
+        epoch: 0,
+    })
+}
+
+/// Nothing is at this location.
+pub(crate) fn no_table(location: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no Delta table at \"{location}\""))
+}
+
+/// The table is not there yet.
+pub(crate) fn no_version(location: &str, version: Version, newest: Version) -> Error {
+    Error::new(ErrorKind::NotFound, format!("\"{location}\" has no version {version}; its newest is {newest}"))
+}
+
+/// The versions from `from` on that have an entry in the log, in order.
+///
+/// # Errors
+/// `Storage`.
+pub(crate) async fn entries(store: &Arc<dyn ObjectStore>, location: &str, from: Version) -> Result<Vec<Version>> {
+    let folder = path_of(&format!("{location}/_delta_log"))?;
+    // Names that are greater than this one: the entry of `from` is the first.
+    let before = path_of(&format!("{location}/_delta_log/{from:020}"))?;
+    let listed = store.list_with_offset(Some(&folder), &before);
+    let listed = listed.try_filter_map(|meta| async move { Ok(version_of(&meta.location)) });
+    let mut versions: Vec<Version> = listed
+        .try_collect()
+        .await
+        .map_err(|error| Error::from(error).context(format!("the Delta log of \"{location}\"")))?;
+    versions.sort_unstable();
+    Ok(versions)
+}
+
 /// The version whose entry this is.
-pub(crate) fn version_of(path: &Path) -> Option<Version> {
-    path.filename()?.strip_suffix(".json")?.parse().ok()
+fn version_of(path: &Path) -> Option<Version> {
+    let digits = path.filename()?.strip_suffix(".json")?;
+    (digits.len() == 20).then(|| digits.parse().ok())?
 }
 
 async fn get(store: &Arc<dyn ObjectStore>, path: &Path) -> object_store::Result<bytes::Bytes> {
@@ -217,10 +240,8 @@ pub(crate) async fn checkpoint_version(store: &Arc<dyn ObjectStore>, location: &
     }
     let path = path_of(&format!("{location}/_delta_log/_last_checkpoint"))?;
     match get(store, &path).await {
-        Ok(bytes) => {
-            let hint: Hint = serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))?;
-            Ok(Some(hint.version))
-        }
+        // A hint that cannot be read is none: the checkpoint is then found by listing.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().map(|hint: Hint| hint.version)),
         Err(object_store::Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -68,7 +68,7 @@ fn nesting_has_a_limit() {
     }
     assert_eq!(message(&nested("replace(", ", 'a', 'b')", 40)), "");
     assert_eq!(message(&nested("(SELECT ", ")", 10)), "");
-    for word in ["NOT ", "INTERVAL ", "EXPLAIN ", "ARRAY<", "[", "{", "! ", "!", "INTERVAL - ", "a."] {
+    for word in ["NOT ", "INTERVAL ", "EXPLAIN ", "ARRAY<", "[", "{", "! ", "!", "INTERVAL - ", "INTERVAL DAY ", "a."] {
         let found = message(&format!("EXPLAIN SELECT {}", word.repeat(50_000)));
         assert!([deep, "this expression is too long"].contains(&&*found), "{word}: {found}");
     }

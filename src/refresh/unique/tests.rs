@@ -252,6 +252,24 @@ fn rows(keys: std::ops::Range<u8>, minute: i64) -> Batch {
 }
 
 #[tokio::test]
+async fn the_window_includes_its_end_and_runs_from_the_kept_row() {
+    let within_us = 30 * MINUTE_US;
+    for sealed in [false, true] {
+        let mut index = open(&Memory::new(), 0, Some(within_us)).await;
+        assert_eq!(keep(&mut index, &vec![(Some(1), 0), (Some(2), 7), (None, 0)]).await, [true; 3]);
+        if sealed {
+            index.seal(1).await.unwrap();
+        }
+        assert_eq!(keep(&mut index, &vec![(Some(2), 7 + within_us)]).await, [false]);
+        let ask = vec![(Some(1), within_us), (Some(1), within_us + 1), (Some(1), 2 * within_us), (None, 0)];
+        assert_eq!(keep(&mut index, &ask).await, [false, true, false, true]);
+        let ask = vec![(Some(2), 0), (Some(1), 2 * within_us + 1), (Some(1), 2 * within_us + 2)];
+        assert_eq!(keep(&mut index, &ask).await, [false, false, true]);
+        assert_eq!(keep(&mut index, &vec![(Some(2), 8 + within_us)]).await, [true]);
+    }
+}
+
+#[tokio::test]
 async fn an_epoch_of_duplicates_jumps_over_a_seal_whose_commit_failed() {
     let storage = Memory::new();
     let mut index = open(&storage, 0, None).await;

@@ -34,6 +34,9 @@ pub(super) struct Cursor {
     iterator: Option<String>,
     /// The record that must come first, to prove that none was trimmed before it.
     expect: Option<SequenceNumber>,
+    /// Records that come first and arrived before this instant are passed over, in microseconds: where a shard has
+    /// nothing newer, emulators give its oldest records.
+    not_before_us: Option<i64>,
     next_call: Instant,
     quiet_since_ms: Option<i64>,
     caught_up: bool,
@@ -46,6 +49,7 @@ impl Cursor {
             position,
             iterator: None,
             expect: None,
+            not_before_us: None,
             next_call: Instant::now(),
             quiet_since_ms: None,
             caught_up: false,
@@ -231,6 +235,7 @@ impl Job {
                 }
                 Err(fault) => return nothing(Answer::Fault(fault)),
             }
+            self.cursor.not_before_us = if let Want::AtTimestamp(ms) = want { Some(ms * 1000) } else { None };
             self.cursor.expect = if let Want::At(sequence) = want { Some(sequence) } else { None };
         }
         let asked = (limit + usize::from(self.cursor.expect.is_some())).min(READ_RECORDS_MAX);
@@ -280,6 +285,13 @@ impl Job {
             }
             self.cursor.expect = None;
             records = rest;
+        }
+        if let Some(not_before_us) = self.cursor.not_before_us {
+            let early = records.iter().take_while(|record| arrived_us(record) < not_before_us).count();
+            records = &records[early..];
+            if !records.is_empty() {
+                self.cursor.not_before_us = None;
+            }
         }
         let (mut bytes, mut reached) = (0, false);
         for record in records {

@@ -33,11 +33,15 @@ public class Browse {
             }
         }
         // A user, a password and a catalog: a handshake, and an option of the session.
-        try (Connection connection = DriverManager.getConnection(url + "&user=ann&password=secret&catalog=flash")) {
-            line("catalog", connection.getCatalog());
-            try (PreparedStatement statement = connection.prepareStatement("SELECT 1 AS one")) {
-                print("prepared", statement.executeQuery());
-            }
+        Connection connection = DriverManager.getConnection(url + "&user=ann&password=secret&catalog=flash");
+        try (PreparedStatement statement = connection.prepareStatement("SELECT 1 AS one")) {
+            print("prepared", statement.executeQuery());
+        }
+        try {
+            connection.close();
+        } catch (SQLException error) {
+            // With a catalog, driver 18.3 closes its channel and then uses it once more.
+            line("closed", error.getMessage());
         }
     }
 
@@ -91,6 +95,7 @@ public class Browse {
             line(topic, values);
             count++;
         }
+        rows.close(); // the driver counts its memory and fails on what is left open
         line("count of " + topic, count);
     }
 

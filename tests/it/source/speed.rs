@@ -1,7 +1,7 @@
 //! Measurements, by hand: `cargo test --release --test it -- --ignored --nocapture source::speed`.
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flashcommerce::source::embedded::{EmbeddedKinesis, EmbeddedOptions};
 use flashcommerce::source::files::FilesSource;
@@ -15,10 +15,26 @@ fn line(n: usize) -> String {
     format!("{{\"event_id\":\"{n:032}\",\"n\":{n},\"text\":\"{}\"}}", "x".repeat(300 + n % 40))
 }
 
-fn report(what: &str, records: usize, bytes: usize, took: Duration) {
-    let seconds = took.as_secs_f64();
-    let (rate, megabytes) = (records as f64 / seconds, bytes as f64 / 1e6 / seconds);
-    println!("{what}: {records} records, {bytes} bytes in {took:?}: {rate:.0} records/s, {megabytes:.0} MB/s");
+/// Seconds of processor time of this process so far: what a busy machine doesn't change.
+fn cpu_s() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap() / 100.0).sum()
+}
+
+struct Watch(Instant, f64);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now(), cpu_s())
+    }
+
+    fn report(&self, what: &str, records: usize, bytes: usize) {
+        for (clock, seconds) in [("wall", self.0.elapsed().as_secs_f64()), ("cpu", cpu_s() - self.1)] {
+            let (rate, megabytes) = (records as f64 / seconds, bytes as f64 / 1e6 / seconds);
+            println!("{what:30} {clock:4} {seconds:6.2} s {rate:9.0} records/s {megabytes:6.0} MB/s");
+        }
+    }
 }
 
 async fn drain(source: &dyn Source, land: bool) -> (usize, usize) {
@@ -49,9 +65,9 @@ async fn files() {
     file.flush().unwrap();
     for _ in 0..3 {
         let source = FilesSource::new(&FilesSpec { location: path.to_str().unwrap().into() }).unwrap();
-        let begun = Instant::now();
+        let watch = Watch::start();
         let (records, bytes) = drain(&source, false).await;
-        report("plain", records, bytes, begun.elapsed());
+        watch.report("plain", records, bytes);
     }
     let text = std::fs::read(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -61,9 +77,9 @@ async fn files() {
         let path = folder.path().join(name);
         std::fs::write(&path, packed).unwrap();
         let source = FilesSource::new(&FilesSpec { location: path.to_str().unwrap().into() }).unwrap();
-        let begun = Instant::now();
+        let watch = Watch::start();
         let (records, bytes) = drain(&source, false).await;
-        report(name, records, bytes, begun.elapsed());
+        watch.report(name, records, bytes);
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -74,17 +90,17 @@ async fn embedded() {
     let stream = EmbeddedKinesis::start(EmbeddedOptions::default()).await.unwrap();
     let producer = Producer::embedded(&stream).await.unwrap();
     let put: Vec<_> = (0..400_000).map(|n| (format!("key-{}", n % 997), line(n).into())).collect();
-    let begun = Instant::now();
+    let watch = Watch::start();
     let counts = producer.put_all(futures::stream::iter(put.clone())).await.unwrap();
-    report("put", counts.put as usize, 380 * counts.put as usize, begun.elapsed());
-    let begun = Instant::now();
+    watch.report("put", counts.put as usize, 380 * counts.put as usize);
+    let watch = Watch::start();
     let (records, bytes) = drain(stream.source().as_ref(), false).await;
-    report("get", records, bytes, begun.elapsed());
-    let begun = Instant::now();
+    watch.report("get", records, bytes);
+    let watch = Watch::start();
     let (records, bytes) = drain(stream.source().as_ref(), true).await;
-    report("get and trim", records, bytes, begun.elapsed());
+    watch.report("get and trim", records, bytes);
     assert_eq!(stream.retained_records(), 0);
-    let begun = Instant::now();
+    let watch = Watch::start();
     let source = stream.source();
     let both = tokio::join!(producer.put_all(futures::stream::iter(put)), async {
         let (mut records, mut at) = (0, None);
@@ -96,5 +112,5 @@ async fn embedded() {
         }
         records
     });
-    report("put, get and trim at once", both.1, 380 * both.1, begun.elapsed());
+    watch.report("put, get and trim at once", both.1, 380 * both.1);
 }

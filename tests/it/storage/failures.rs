@@ -104,7 +104,11 @@ pub(super) async fn damaged_files_are_named(store: Store) {
     let entry = "t/_delta_log/00000000000000000001.json";
     let at = Path::from(entry);
     let whole = store.get(&at).await.unwrap().bytes().await.unwrap();
-    for broken in [whole.slice(..whole.len() / 2), whole.slice(..0), bytes::Bytes::from_static(b"\xff\xfe{")] {
+    let lines = whole.split_inclusive(|byte| *byte == b'\n').collect::<Vec<_>>();
+    let without_last_line = whole.len() - lines[lines.len() - 1].len();
+    let not_text = bytes::Bytes::from_static(b"\xff\xfe{");
+    for broken in [whole.len() / 2, without_last_line, 0].map(|keep| whole.slice(..keep)).into_iter().chain([not_text])
+    {
         store.put(&at, broken.into()).await.unwrap();
         let error = open(&store).snapshot("t", None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");

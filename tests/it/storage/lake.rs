@@ -73,7 +73,8 @@ pub(super) async fn query(lake: &DeltaStorage, snapshot: &Snapshot, sql: &str) -
     let batches = frame.collect().await.unwrap();
     let text = pretty_format_batches(&batches).unwrap().to_string();
     let lines = text.lines().filter(|line| line.starts_with('|')).skip(1);
-    lines.map(|line| line.trim_matches(['|', ' ']).split('|').map(str::trim).collect::<Vec<_>>().join(",")).collect()
+    let cells = |line: &str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().join(",");
+    lines.map(cells).collect()
 }
 
 /// One value of the newest version.

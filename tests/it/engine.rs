@@ -1,0 +1,162 @@
+//! The engine over a lake in memory: views against a recompute of their own query, restarts, faults at every step.
+
+mod faults;
+mod harness;
+
+use harness::{Lake, events};
+
+/// Views that between them use every plan.
+const VIEWS: [&str; 6] = [
+    "CREATE EXTERNAL TABLE raw.events STORED AS JSONL LOCATION '/nowhere'",
+    "CREATE MATERIALIZED VIEW bronze.events AS SELECT *, CAST(_arrived_at AS DATE) AS day FROM raw.events",
+    "CREATE MATERIALIZED VIEW silver.events (
+       CONSTRAINT readable EXPECT (id IS NOT NULL) ON VIOLATION QUARANTINE ROW,
+       CONSTRAINT positive EXPECT (amount >= 0) ON VIOLATION DROP ROW,
+       CONSTRAINT small EXPECT (amount < 90)
+     ) PARTITIONED BY (shop) WITH (unique_key = 'id', dedupe_within = '1 day')
+     AS SELECT e['id'] AS id, e['shop'] AS shop, e['amount'] AS amount, e['at'] AS at FROM (
+       SELECT from_json(_payload, 'id VARCHAR, shop VARCHAR, amount DECIMAL(10,2), at TIMESTAMP') AS e FROM bronze.events
+     ) AS d",
+    "CREATE MATERIALIZED VIEW gold.by_shop PARTITIONED BY (shop) AS
+     SELECT shop, count(*) AS n, sum(amount) AS total, avg(amount) AS mean, min(amount) AS least, max(at) AS last,
+            stddev(CAST(amount AS DOUBLE)) AS spread
+     FROM silver.events GROUP BY shop",
+    "CREATE MATERIALIZED VIEW gold.totals AS SELECT count(*) AS n, sum(amount) AS total FROM silver.events",
+    "CREATE MATERIALIZED VIEW gold.busy AS
+     SELECT shop, count(*) AS n FROM silver.events GROUP BY shop HAVING count(*) > 30",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn views_equal_a_recompute_after_every_epoch() {
+    let lake = Lake::new(&VIEWS).await;
+    for round in 0..6 {
+        lake.source.push(events(round * 40, 40));
+        lake.pass_until_idle().await;
+        lake.check_all().await;
+    }
+    let modes = lake.modes().await;
+    for (view, mode) in [("bronze.events", "append"), ("silver.events", "append"), ("gold.by_shop", "merge_state")] {
+        assert!(modes.iter().filter(|(name, m)| name == view && m == mode).count() >= 5, "{view} {mode}: {modes:?}");
+    }
+    let books = lake.query("SELECT (SELECT count(*) FROM bronze.events) AS b, (SELECT count(*) FROM silver.events) AS s, \
+        (SELECT count(*) FROM silver.events_quarantine) AS q, dropped, duplicates FROM system.materialized_views \
+        WHERE view_name = 'silver.events'").await;
+    let n = books[0].split('|').map(|cell| cell.parse::<i64>().unwrap()).collect::<Vec<_>>();
+    assert_eq!(n[0], 240);
+    assert_eq!(n[0], n[1] + n[2] + n[3] + n[4], "{books:?}");
+    assert!(n[2] > 0 && n[3] > 0 && n[4] > 0, "{books:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_goes_on_where_it_was() {
+    let mut lake = Lake::new(&VIEWS).await;
+    for round in 0..4 {
+        lake.source.push(events(round * 25, 25));
+        lake.pass_until_idle().await;
+        lake = lake.restart().await;
+    }
+    lake.check_all().await;
+    assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["100"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_refresh_over_many_slices_equals_many_refreshes() {
+    let once = Lake::new(&VIEWS).await;
+    let many = Lake::new(&VIEWS).await;
+    once.source.push(events(0, 200));
+    once.pass_until_idle().await;
+    for round in 0..20 {
+        many.source.push(events(round * 10, 10));
+        many.pass_until_idle().await;
+    }
+    for view in ["gold.by_shop", "gold.totals", "gold.busy"] {
+        let query = format!("SELECT * FROM {view} ORDER BY 1");
+        assert_eq!(once.query(&query).await, many.query(&query).await, "{view}");
+    }
+    let query = "SELECT id, shop, amount FROM silver.events ORDER BY id";
+    assert_eq!(once.query(query).await, many.query(query).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_made_later_is_built_from_what_is_there() {
+    let lake = Lake::new(&VIEWS[..3]).await;
+    lake.source.push(events(0, 120));
+    lake.pass_until_idle().await;
+    for sql in &VIEWS[3..] {
+        lake.execute(sql).await.unwrap();
+    }
+    lake.check_all().await;
+    lake.source.push(events(120, 30));
+    lake.pass_until_idle().await;
+    lake.check_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ordinary_tables_joins_and_redefinition() {
+    let lake = Lake::new(&VIEWS).await;
+    lake.execute("CREATE TABLE ref.shops (name VARCHAR, city VARCHAR)").await.unwrap();
+    lake.execute("INSERT INTO ref.shops VALUES ('S0', 'Pune'), ('S1', 'Delhi')").await.unwrap();
+    lake.execute(
+        "CREATE MATERIALIZED VIEW gold.by_city AS SELECT r.city, sum(e.amount) AS total FROM silver.events AS e \
+         INNER JOIN ref.shops AS r ON r.name = e.shop GROUP BY r.city",
+    )
+    .await
+    .unwrap();
+    lake.source.push(events(0, 50));
+    lake.pass_until_idle().await;
+    lake.check_all().await;
+    // A row of the small side joins with all that came before.
+    lake.execute("INSERT INTO ref.shops VALUES ('S2', 'Pune')").await.unwrap();
+    lake.check_all().await;
+    lake.source.push(events(50, 50));
+    lake.execute("INSERT INTO ref.shops VALUES ('S3', 'Goa')").await.unwrap();
+    lake.check_all().await;
+    lake.apply("CREATE MATERIALIZED VIEW gold.totals AS SELECT count(*) AS n, max(amount) AS most FROM silver.events").await;
+    lake.pass_until_idle().await;
+    lake.check_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refusals_name_the_operator() {
+    let lake = Lake::new(&VIEWS[..3]).await;
+    for (query, wanted) in [
+        ("SELECT DISTINCT shop FROM silver.events", "DISTINCT"),
+        ("SELECT count(DISTINCT shop) AS n FROM silver.events", "DISTINCT"),
+        ("SELECT shop, median(amount) AS m FROM silver.events GROUP BY shop", "median"),
+        ("SELECT a.id FROM silver.events a LEFT JOIN silver.events b ON a.id = b.id", "LEFT JOIN"),
+        ("SELECT id FROM silver.events ORDER BY id LIMIT 3", "LIMIT"),
+        ("SELECT id, row_number() OVER (PARTITION BY shop ORDER BY at) AS r FROM silver.events", "window"),
+        ("SELECT id FROM silver.events WHERE at > now()", "now()"),
+    ] {
+        let error = lake.execute(&format!("CREATE MATERIALIZED VIEW gold.x AS {query}")).await.unwrap_err();
+        assert_eq!(error.kind(), flashcommerce::error::ErrorKind::NotIncremental, "{query}: {error}");
+        assert!(error.detail().unwrap_or_default().contains(wanted), "{query}: {error}");
+        assert!(error.location().is_some(), "{query}");
+        let full = format!("CREATE MATERIALIZED VIEW gold.x WITH (refresh_mode = 'full') AS {query}");
+        lake.execute(&full).await.unwrap();
+        lake.execute("DROP MATERIALIZED VIEW gold.x").await.unwrap();
+    }
+    let error = lake.execute("CREATE MATERIALIZED VIEW gold.y AS SELECT shopp FROM silver.events").await.unwrap_err();
+    let at = error.location().unwrap();
+    assert_eq!((at.line, at.column), (1, 43), "{}", error.render());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_violated_fail_update_keeps_the_version_and_the_rest_goes_on() {
+    let lake = Lake::new(&VIEWS).await;
+    lake.execute(
+        "CREATE MATERIALIZED VIEW gold.strict (CONSTRAINT fine EXPECT (amount < 97) ON VIOLATION FAIL UPDATE) \
+         AS SELECT id, amount FROM silver.events",
+    )
+    .await
+    .unwrap();
+    lake.source.push(events(0, 10));
+    lake.pass_until_idle().await;
+    let before = lake.query("SELECT count(*) FROM gold.strict").await;
+    lake.source.push(events(10, 100));
+    lake.pass_until_idle().await;
+    assert_eq!(lake.query("SELECT count(*) FROM gold.strict").await, before);
+    let failed = lake.query("SELECT count(*) FROM system.refreshes WHERE view_name = 'gold.strict' AND state = 'failed'").await;
+    assert_eq!(failed, ["1"]);
+    assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["110"]);
+}
