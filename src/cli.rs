@@ -28,7 +28,7 @@ pub mod traffic;
 use clap::{Parser, Subcommand};
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use terminal::Terminal;
 
 /// What `flash` alone says.
@@ -89,11 +89,29 @@ pub struct Context {
     pub terminal: Terminal,
 }
 
-/// Carry out the command line.
+/// Planning of deeply nested SQL recurses; the default of 2 MiB is short for it.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
+
+/// Carry out the command line, in a runtime of its own. (Not async: what an async function does is compiled again in
+/// every crate that awaits it, and the binary would take minutes.)
 ///
 /// # Errors
 /// Any kind; `Error::render` is meant for the user and `Error::exit_code` for the shell.
-pub async fn run(cli: Cli, config: Config) -> Result<()> {
+pub fn start(cli: Cli, config: Config) -> Result<()> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(config.color)
+        .init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, format!("no runtime: {error}")))?
+        .block_on(run(cli, config))
+}
+
+async fn run(cli: Cli, config: Config) -> Result<()> {
     let terminal = Terminal::new(config.color);
     let context = Context { config, terminal };
     match cli.verb {

@@ -6,16 +6,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use flashcommerce::cli::{self, Cli};
 use flashcommerce::config::Config;
-use flashcommerce::error::{Error, ErrorKind, Result};
+use flashcommerce::error::Result;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The exit code of a bug of ours (`EX_SOFTWARE`).
 const INTERNAL_ERROR: u8 = 70;
-
-/// Planning of deeply nested SQL recurses; the default of 2 MiB is short for it.
-const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
@@ -37,16 +34,5 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let config = Config::from_env()?;
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(config.color)
-        .init();
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_stack_size(STACK_BYTES)
-        .build()
-        .map_err(|error| Error::new(ErrorKind::Internal, format!("no runtime: {error}")))?
-        .block_on(cli::run(cli, config))
+    cli::start(cli, Config::from_env()?)
 }
