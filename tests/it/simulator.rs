@@ -1,6 +1,8 @@
 //! The simulator: the same bytes for the same seed, faults at their rates, and the published figures, computed here
 //! from the JSON itself by the rules of silver.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::collections::{BTreeMap, HashSet};
 
 use chrono::DateTime;

@@ -5,6 +5,8 @@
 //!     └── ledger ───────────────────────── must agree ─────────────────────────┘
 //! ```
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

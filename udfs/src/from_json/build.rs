@@ -100,7 +100,7 @@ impl Column {
 
 /// The token's part of the record's text.
 #[inline]
-fn part<'a>(text: &'a str, token: Token) -> &'a str {
+fn part(text: &str, token: Token) -> &str {
     text.get(token.start as usize..token.end as usize).unwrap_or_default()
 }
 
