@@ -44,7 +44,12 @@ pub use suggest::did_you_mean;
 
 use cursor::Cursor;
 use dialect::Budgeted;
-use text::Script;
+use text::{Piece, Script};
+
+/// Stack that parsing one statement may take; with less left it runs on a stack of its own.
+const STACK_NEEDED_BYTES: usize = 8 << 20;
+/// Size of that stack; memory only as far as it is used.
+const STACK_BYTES: usize = 32 << 20;
 
 /// All statements of a text, separated by `;`. An empty text, or one of comments alone, holds none.
 ///
@@ -57,13 +62,22 @@ pub fn parse(input: &str, file: Option<&str>) -> Result<Vec<Parsed>> {
     let mut statements = Vec::new();
     for piece in script.pieces()? {
         let (offset, end) = (piece.start, piece.end);
-        let dialect = Budgeted::new(piece.tokens.len());
-        let mut cursor = Cursor::new(script, piece, &dialect)?;
-        let statement = statement(&mut cursor)?;
-        cursor.expect_end()?;
+        let statement = whole(script, piece, statement)?;
         statements.push(Parsed { statement, text: input[offset..end].to_string(), offset });
     }
     Ok(statements)
+}
+
+/// All of one piece. Each level of sqlparser's recursion takes some 20 kB of stack, more than a worker's thread has for
+/// the levels that are allowed.
+fn whole<T>(script: Script<'_>, piece: Piece, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Result<T> {
+    let dialect = Budgeted::new(piece.tokens.len());
+    let mut cursor = Cursor::new(script, piece, &dialect)?;
+    stacker::maybe_grow(STACK_NEEDED_BYTES, STACK_BYTES, || {
+        let parsed = parse(&mut cursor)?;
+        cursor.expect_end()?;
+        Ok(parsed)
+    })
 }
 
 /// One query, such as the text of a view's, for `SessionState::statement_to_plan`. Unlike the session's own parsing of a
@@ -93,11 +107,7 @@ fn within<T>(text: &str, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Re
         1 => pieces.remove(0),
         _ => return Err(script.error(pieces.get(1).map_or(0, |piece| piece.start), "expected one query or expression")),
     };
-    let dialect = Budgeted::new(piece.tokens.len());
-    let mut cursor = Cursor::new(script, piece, &dialect)?;
-    let parsed = parse(&mut cursor)?;
-    cursor.expect_end()?;
-    Ok(parsed)
+    whole(script, piece, parse)
 }
 
 /// The place of a byte of `input`, for a caret. An offset past the end is the end; one inside a character is its start.
