@@ -1,6 +1,7 @@
 //! The `flash` binary: read the command line and the settings, run one verb, print an error with its hint.
 #![allow(clippy::print_stderr, reason = "the last word of the process goes to stderr")]
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -18,6 +19,11 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         let text = panic.to_string().replace('\n', " ");
         eprintln!("internal error: {text}; please report this line, and what you did");
+        // Only where RUST_BACKTRACE asks for it.
+        let trace = Backtrace::capture();
+        if trace.status() == BacktraceStatus::Captured {
+            eprintln!("{trace}");
+        }
     }));
     // A panic in a task of the runtime (one query, say) fails that task; here ends what panics outside of one.
     let Ok(result) = std::panic::catch_unwind(|| run(Cli::parse())) else {
