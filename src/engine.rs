@@ -15,13 +15,12 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
-use datafusion::prelude::SessionContext;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
 use crate::catalog::definitions::{Definitions, Kind};
-use crate::catalog::{Principal, session, system};
+use crate::catalog::{session, system};
 use crate::epoch::{Epoch, EpochRecord, PublishedRecord, Version};
 use crate::error::Result;
 use crate::name::TableName;

@@ -191,9 +191,7 @@ impl From<datafusion::error::DataFusionError> for Error {
                 None => Error::new(ErrorKind::Query, inner.to_string()),
             },
             D::SQL(..) => Error::new(ErrorKind::Syntax, error.strip_backtrace()),
-            D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => {
-                Error::new(ErrorKind::Definition, plain(&error))
-            }
+            D::Plan(_) | D::SchemaError(..) | D::NotImplemented(_) => Error::new(ErrorKind::Definition, plain(&error)),
             D::Internal(_) => Error::new(ErrorKind::Internal, plain(&error)),
             D::ObjectStore(_) | D::IoError(_) => Error::new(ErrorKind::Storage, plain(&error)),
             D::ParquetError(_) => Error::new(ErrorKind::Corrupt, plain(&error)),
@@ -205,12 +203,15 @@ impl From<datafusion::error::DataFusionError> for Error {
 /// DataFusion's text without its "Error during planning: " prefixes and backtrace.
 fn plain(error: &datafusion::error::DataFusionError) -> String {
     let text = error.find_root().strip_backtrace();
-    for prefix in ["Error during planning: ", "Schema error: ", "This feature is not implemented: ", "Execution error: "] {
+    for prefix in
+        ["Error during planning: ", "Schema error: ", "This feature is not implemented: ", "Execution error: "]
+    {
         if let Some(rest) = text.strip_prefix(prefix) {
             return rest.to_string();
         }
     }
-    text
+    // Each layer that a Parquet error passes puts its name before it.
+    text.replace("Parquet error: ", "").replace("External: ", "")
 }
 
 impl From<datafusion::arrow::error::ArrowError> for Error {
@@ -234,6 +235,9 @@ impl From<object_store::Error> for Error {
             _ => ErrorKind::Storage,
         };
         let mut text = error.to_string();
+        if let Some((_, cause)) = text.strip_prefix("Generic ").and_then(|rest| rest.split_once(" error: ")) {
+            text = cause.to_string();
+        }
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {
             let cause_text = cause.to_string();
@@ -246,7 +250,9 @@ impl From<object_store::Error> for Error {
         let read_only = text.contains("Permission denied") || text.contains("Read-only file system");
         let error = Error::new(kind, text);
         match (full, read_only) {
-            (true, _) => error.with_hint("free disk space; what was committed is safe and the next start goes on from it"),
+            (true, _) => {
+                error.with_hint("free disk space; what was committed is safe and the next start goes on from it")
+            }
             (_, true) => error.with_hint("the lake folder must be writable by this user"),
             _ => error,
         }

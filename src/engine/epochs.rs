@@ -191,13 +191,12 @@ impl Engine {
         self.remember(Arc::clone(&published));
         self.published.send_replace(Arc::clone(&published));
         for (name, positions) in &published.sources {
-            if let Some(source) = state.sources.get(name) {
-                if let Err(error) = source.landed(positions).await {
-                    tracing::warn!(source = %name, %error, "the source could not let go of landed records");
-                }
+            let Some(source) = state.sources.get(name) else { continue };
+            if let Err(error) = source.landed(positions).await {
+                tracing::warn!(source = %name, %error, "the source could not let go of landed records");
             }
         }
-        if epoch % MAINTAIN_EPOCHS == 0 {
+        if epoch.is_multiple_of(MAINTAIN_EPOCHS) {
             self.maintain(state, &published).await;
         }
         Ok(published)
@@ -287,20 +286,19 @@ impl Engine {
             return true;
         }
         let published = self.published.borrow();
+        let newer =
+            |(name, version): (&TableName, &u64)| *version > published.tables.get(name).map_or(0, |seen| seen.version);
+        if tables.iter().any(newer) {
+            return true;
+        }
         taken.iter().filter_map(|name| state.graph.slots.get(name)).any(|slot| {
             let name = &slot.view.name;
             let Some(at) = published.tables.get(name).filter(|at| at.location == slot.location) else {
                 return !state.failed.contains_key(name);
             };
-            let moved = |input: &TableName| match (tables.get(input), published.tables.get(input)) {
-                (Some(version), Some(seen)) => seen.version != *version,
-                (Some(_), None) => true,
-                _ => false,
-            };
-            let stale = at.frontier < published.epoch
+            at.frontier < published.epoch
                 && !state.failed.contains_key(name)
-                && self.input_moved(slot, at.frontier, &published);
-            stale || slot.view.inputs.iter().any(moved)
+                && self.input_moved(slot, at.frontier, &published)
         })
     }
 
@@ -437,10 +435,10 @@ impl Engine {
                     MaintainOptions { compact: true, retention_ms: RETENTION_MS, state_folder: None },
                 ));
             }
-            if let Some(index) = slot.unique.lock().await.as_mut() {
-                if let Err(error) = index.prune(published.epoch).await {
-                    tracing::warn!(view = %slot.view.name, %error, "the index of the unique key was not pruned");
-                }
+            if let Some(index) = slot.unique.lock().await.as_mut()
+                && let Err(error) = index.prune(published.epoch).await
+            {
+                tracing::warn!(view = %slot.view.name, %error, "the index of the unique key was not pruned");
             }
         }
         let oldest = published.tables.values().map(|state| state.frontier).filter(|at| *at > 0).min().unwrap_or(0);

@@ -332,7 +332,7 @@ impl Merge<'_> {
         let columns = self.view.partitioned_by.iter().filter_map(|name| shown.column_by_name(name).cloned());
         let columns = columns.collect::<Vec<ArrayRef>>();
         let whole = match columns.is_empty() {
-            true => vec![0..shown.num_rows()],
+            true => std::iter::once(0..shown.num_rows()).collect(),
             false => arrow::compute::partition(&columns)?.ranges(),
         };
         let mut ranges = Vec::new();

@@ -203,7 +203,10 @@ impl Pass {
                 facts.reason = error.message().to_string();
             }
             slot.unique.lock().await.take();
-            tracing::warn!(view = %name, epoch = self.record.epoch, error = %error, "refresh failed");
+            // A fault of the lake fails the whole pass, whose caller reports it once.
+            if !is_fatal(error.kind()) {
+                tracing::warn!(view = %name, epoch = self.record.epoch, %error, "refresh failed");
+            }
         }
         if let Some(marks) = self.marks.get(&name) {
             let upstream =
@@ -256,7 +259,8 @@ impl Pass {
                 version = self.storage.snapshot(location, None).await?.version;
             } else if !files.is_empty() {
                 let add = files.clone();
-                let commit = Commit { epoch: Some(epoch), add, data_change: true, operation: "WRITE", ..Commit::default() };
+                let commit =
+                    Commit { epoch: Some(epoch), add, data_change: true, operation: "WRITE", ..Commit::default() };
                 version = version_of(self.storage.commit(location, commit).await?);
             }
             tables.push((name.quarantine(), self.state(location, version, Totals::default()).await?));

@@ -67,7 +67,9 @@ pub(crate) async fn compact(storage: &DeltaStorage, snapshot: &Snapshot) -> Resu
 
 /// What to merge. Pure.
 pub(crate) fn due(files: &[Arc<DataFile>], files_max: usize, small_max: u64, output_max: u64) -> Vec<Merge> {
-    let mut classes: BTreeMap<(&[Option<String>], u32), Vec<&Arc<DataFile>>> = BTreeMap::new();
+    /// Files of one partition and one class of size.
+    type Classes<'a> = BTreeMap<(&'a [Option<String>], u32), Vec<&'a Arc<DataFile>>>;
+    let mut classes = Classes::new();
     for file in files.iter().filter(|file| file.size < small_max) {
         let class = file.size.max(1).ilog2() / CLASS_BITS;
         classes.entry((&file.partition, class)).or_default().push(file);

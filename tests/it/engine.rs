@@ -38,9 +38,13 @@ async fn views_equal_a_recompute_after_every_epoch() {
     for (view, mode) in [("bronze.events", "append"), ("silver.events", "append"), ("gold.by_shop", "merge_state")] {
         assert!(modes.iter().filter(|(name, m)| name == view && m == mode).count() >= 5, "{view} {mode}: {modes:?}");
     }
-    let books = lake.query("SELECT (SELECT count(*) FROM bronze.events) AS b, (SELECT count(*) FROM silver.events) AS s, \
+    let books = lake
+        .query(
+            "SELECT (SELECT count(*) FROM bronze.events) AS b, (SELECT count(*) FROM silver.events) AS s, \
         (SELECT count(*) FROM silver.events_quarantine) AS q, dropped, duplicates FROM system.materialized_views \
-        WHERE view_name = 'silver.events'").await;
+        WHERE view_name = 'silver.events'",
+        )
+        .await;
     let n = books[0].split('|').map(|cell| cell.parse::<i64>().unwrap()).collect::<Vec<_>>();
     assert_eq!(n[0], 240);
     assert_eq!(n[0], n[1] + n[2] + n[3] + n[4], "{books:?}");
@@ -111,7 +115,8 @@ async fn ordinary_tables_joins_and_redefinition() {
     lake.source.push(events(50, 50));
     lake.execute("INSERT INTO ref.shops VALUES ('S3', 'Goa')").await.unwrap();
     lake.check_all().await;
-    lake.apply("CREATE MATERIALIZED VIEW gold.totals AS SELECT count(*) AS n, max(amount) AS most FROM silver.events").await;
+    lake.apply("CREATE MATERIALIZED VIEW gold.totals AS SELECT count(*) AS n, max(amount) AS most FROM silver.events")
+        .await;
     lake.pass_until_idle().await;
     lake.check_all().await;
 }
@@ -156,7 +161,8 @@ async fn a_violated_fail_update_keeps_the_version_and_the_rest_goes_on() {
     lake.source.push(events(10, 100));
     lake.pass_until_idle().await;
     assert_eq!(lake.query("SELECT count(*) FROM gold.strict").await, before);
-    let failed = lake.query("SELECT count(*) FROM system.refreshes WHERE view_name = 'gold.strict' AND state = 'failed'").await;
+    let failed =
+        lake.query("SELECT count(*) FROM system.refreshes WHERE view_name = 'gold.strict' AND state = 'failed'").await;
     assert_eq!(failed, ["1"]);
     assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["110"]);
 }

@@ -1,4 +1,12 @@
 //! The integration tests, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    unreachable_pub,
+    reason = "helpers of tests fail by panicking, and are seen by their modules only"
+)]
 
 mod cli;
 mod engine;
@@ -6,4 +14,5 @@ mod flight;
 mod layers;
 mod simulator;
 mod source;
+mod storage;
 mod store;

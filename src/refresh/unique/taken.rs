@@ -117,21 +117,21 @@ mod tests {
     fn lists_stay_few_and_keep_the_newest_entry() {
         let mut taken = Taken::default();
         let mut all = BTreeMap::new();
+        let keys: Vec<u128> = (0..500).collect();
         for round in 0..100_u32 {
             let hashes = (0..10).map(|n| u128::from(n * 7 + round * 3));
             all.extend(hashes.clone().map(|hash| (hash, i64::from(round))));
             taken.push(entries(hashes, i64::from(round)));
             assert!(taken.lists.len() <= 8, "{} lists after {round}", taken.lists.len());
+            let mut newest = BTreeMap::new();
+            taken.look_up(&keys, |place, at| {
+                let held = newest.entry(keys[place]).or_insert(at);
+                *held = (*held).max(at);
+            });
+            assert_eq!(newest, all);
         }
         let sorted: Vec<_> = taken.sorted().iter().map(|entry| (entry.hash, entry.arrived_us)).collect();
-        assert_eq!(sorted, all.iter().map(|(hash, at)| (*hash, *at)).collect::<Vec<_>>());
-        let keys: Vec<u128> = (0..500).collect();
-        let mut newest = BTreeMap::new();
-        taken.look_up(&keys, |place, at| {
-            let held = newest.entry(keys[place]).or_insert(at);
-            *held = (*held).max(at);
-        });
-        assert_eq!(newest, all);
+        assert_eq!(sorted, all.into_iter().collect::<Vec<_>>());
     }
 
     #[test]

@@ -160,7 +160,7 @@ struct Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (prop::option::weighted(0.95, 0..60_u8), 0..8_i64, -29..30_i64);
-    let batches = prop::collection::vec(prop::collection::vec(row, 0..25), 0..3);
+    let batches = prop::collection::vec(prop::collection::vec(row, 0..25), 0..5);
     let writes = prop_oneof![0..6_usize, Just(1000)];
     let end = prop_oneof![
         6 => Just(End::Commit),

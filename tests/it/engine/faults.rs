@@ -124,7 +124,12 @@ async fn a_fault_at_any_write_changes_nothing_in_the_end() {
             lake.pass_until_idle().await;
             let found = contents(&lake).await;
             let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
-            assert!(found == wanted, "fault at write {write}, landed: {after}; {} rows, {} wanted; {first:?}", found.len(), wanted.len());
+            assert!(
+                found == wanted,
+                "fault at write {write}, landed: {after}; {} rows, {} wanted; {first:?}",
+                found.len(),
+                wanted.len()
+            );
             if !fault {
                 break;
             }

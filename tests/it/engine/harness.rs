@@ -27,10 +27,7 @@ pub fn events(from: usize, count: usize) -> Vec<String> {
         let id = if n % 20 == 7 { n - 3 } else { n };
         let amount = if id % 25 == 9 { -1.5 } else { (id * 37 % 100) as f64 + 0.25 };
         let second = id % 60;
-        format!(
-            r#"{{"id":"e{id}","shop":"S{}","amount":{amount},"at":"2026-11-20T10:00:{second:02}Z"}}"#,
-            id * 13 % 7
-        )
+        format!(r#"{{"id":"e{id}","shop":"S{}","amount":{amount},"at":"2026-11-20T10:00:{second:02}Z"}}"#, id * 13 % 7)
     };
     (from..from + count).map(event).collect()
 }
@@ -201,7 +198,8 @@ pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
         let cells = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap());
         let cells = cells.collect::<Vec<_>>();
         for row in 0..batch.num_rows() {
-            let values = cells.iter().zip(batch.columns()).map(|(cell, column)| rounded(&cell.value(row).to_string(), column));
+            let values =
+                cells.iter().zip(batch.columns()).map(|(cell, column)| rounded(&cell.value(row).to_string(), column));
             out.push(values.collect::<Vec<_>>().join("|"));
         }
     }
