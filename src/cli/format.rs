@@ -281,6 +281,6 @@ mod tests {
     fn a_table_shows_null_and_aligns_numbers() {
         let text = table_text(&batch().schema(), &[batch()]).unwrap();
         assert!(text.contains("NULL"), "{text}");
-        assert!(text.contains("│                1 ┆"), "{text}");
+        assert!(text.contains("│                 1 ┆"), "{text}");
     }
 }

@@ -162,6 +162,6 @@ mod tests {
     fn a_table_has_no_frame_and_no_trailing_blanks() {
         let text =
             PLAIN.table(&["name", "rows"], vec![vec!["a".into(), "10".into()], vec!["bc".into(), "2".into()]], &[1]);
-        assert_eq!(text, "   name   rows\n   a        10\n   bc        2");
+        assert_eq!(text, "   name  rows\n   a       10\n   bc       2");
     }
 }

@@ -158,7 +158,9 @@ impl Pass {
             let (name, facts, outcome) = done.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
             match outcome {
                 Ok(tables) => published.tables.extend(tables),
-                Err(error) if is_fatal(error.kind()) => fatal = Some(error.context(&name)),
+                Err(error) if is_fatal(error.kind()) => {
+                    fatal.get_or_insert(error);
+                }
                 Err(_) => {}
             }
             published.refreshes.insert(name, facts);
@@ -209,8 +211,11 @@ impl Pass {
             }
         }
         if let Some(marks) = self.marks.get(&name) {
-            let upstream =
-                |error: &Error| Error::new(error.kind(), format!("{name} was not refreshed: {}", error.message()));
+            // A fault of the lake is the same fault for all; a view's own trouble is told to those above as its own.
+            let upstream = |error: &Error| match is_fatal(error.kind()) {
+                true => error.clone(),
+                false => Error::new(error.kind(), format!("{name} was not refreshed: {}", error.message())),
+            };
             if let Err(error) = &outcome {
                 let _ = marks.computed.set(Err(upstream(error)));
                 let _ = marks.committed.set(Err(upstream(error)));

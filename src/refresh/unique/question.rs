@@ -30,6 +30,8 @@ pub(super) struct Question {
     rows: Vec<Row>,
     /// The distinct keys, sorted.
     keys: Vec<u128>,
+    /// For each key where its rows begin in `rows`.
+    starts: Vec<u32>,
     /// For each key the arrival of the newest row that was kept for it, or [`NEVER_US`].
     newest_us: Vec<i64>,
 }
@@ -56,17 +58,12 @@ impl Question {
         }
         let rows = keys.present().map(|(row, hash)| ((hash >> 64) as u64, row as u32)).collect();
         let (hashes, arrived_us) = (keys.hashes().to_vec(), arrived_us.to_vec());
-        Ok(Self { hashes, arrived_us, rows, keys: Vec::new(), newest_us: Vec::new() })
+        Ok(Self { hashes, arrived_us, rows, keys: Vec::new(), starts: Vec::new(), newest_us: Vec::new() })
     }
 
     /// Sort, and answer from memory as far as that goes: the look-ups that need chunks.
     pub(super) fn prepare(&mut self, taken: &Taken, runs: &[Arc<Run>], within_us: Option<i64>) -> Vec<LookUp> {
-        self.rows.sort_unstable();
-        for equal in self.rows.chunk_by_mut(|a, b| a.0 == b.0).filter(|equal| equal.len() > 1) {
-            equal.sort_unstable_by_key(|(_, row)| (self.hashes[*row as usize], *row));
-        }
-        self.keys = self.rows.iter().map(|(_, row)| self.hashes[*row as usize]).collect();
-        self.keys.dedup();
+        self.sort();
         self.newest_us = vec![NEVER_US; self.keys.len()];
         taken.look_up(&self.keys, |place, at| note(&mut self.newest_us, place, at));
         // What arrived before this makes nothing in the batch a duplicate.
@@ -77,6 +74,26 @@ impl Question {
             self.probe(run, from_us, &mut look_ups);
         }
         look_ups
+    }
+
+    fn sort(&mut self) {
+        sort_by_upper(&mut self.rows);
+        self.keys.reserve(self.rows.len());
+        self.starts.reserve(self.rows.len());
+        let mut start = 0;
+        for equal in self.rows.chunk_by_mut(|a, b| a.0 == b.0) {
+            if equal.len() > 1 {
+                equal.sort_unstable_by_key(|(_, row)| (self.hashes[*row as usize], *row));
+            }
+            for (_, row) in equal {
+                let hash = self.hashes[*row as usize];
+                if self.keys.last() != Some(&hash) {
+                    self.keys.push(hash);
+                    self.starts.push(start);
+                }
+                start += 1;
+            }
+        }
     }
 
     fn probe(&self, run: &Run, from_us: i64, look_ups: &mut Vec<LookUp>) {
@@ -125,15 +142,17 @@ impl Question {
         let mut keep = BooleanBufferBuilder::new(self.hashes.len());
         keep.append_n(self.hashes.len(), true);
         let mut kept = Vec::with_capacity(self.keys.len());
-        let mut rows = self.rows.iter().map(|(_, row)| *row as usize).peekable();
-        for (hash, before_us) in self.keys.iter().zip(self.newest_us) {
+        let ends = self.starts.iter().skip(1).map(|end| *end as usize).chain([self.rows.len()]);
+        let spans = self.starts.iter().map(|start| *start as usize).zip(ends);
+        for ((hash, before_us), (start, end)) in self.keys.iter().zip(self.newest_us).zip(spans) {
             let mut newest_us = before_us;
-            while let Some(row) = rows.next_if(|row| self.hashes[*row] == *hash) {
-                let age_us = self.arrived_us[row].saturating_sub(newest_us);
+            for (_, row) in &self.rows[start..end] {
+                let arrived_us = self.arrived_us[*row as usize];
+                let age_us = arrived_us.saturating_sub(newest_us);
                 if newest_us != NEVER_US && within_us.is_none_or(|within| age_us <= within) {
-                    keep.set_bit(row, false);
+                    keep.set_bit(*row as usize, false);
                 } else {
-                    newest_us = self.arrived_us[row];
+                    newest_us = arrived_us;
                 }
             }
             if newest_us != before_us {
@@ -146,4 +165,58 @@ impl Question {
 
 fn note(newest_us: &mut [i64], place: usize, at: i64) {
     newest_us[place] = newest_us[place].max(at);
+}
+
+/// Sort by the upper half of the hash. Hashes are spread evenly, so one pass into buckets leaves a few rows each.
+fn sort_by_upper(rows: &mut Vec<Row>) {
+    const BUCKETS: usize = 1 << 11;
+    const ROWS_MIN: usize = 2 * BUCKETS;
+    if rows.len() >= ROWS_MIN {
+        let bucket = |row: &Row| (row.0 >> (64 - BUCKETS.ilog2())) as usize;
+        let mut next = [0_usize; BUCKETS + 1];
+        for row in rows.iter() {
+            next[bucket(row) + 1] += 1;
+        }
+        for at in 1..=BUCKETS {
+            next[at] += next[at - 1];
+        }
+        let mut spread = vec![(0, 0); rows.len()];
+        for row in rows.iter() {
+            let at = &mut next[bucket(row)];
+            spread[*at] = *row;
+            *at += 1;
+        }
+        // Each bucket's end is where the next one began.
+        let mut start = 0;
+        for end in &next[..BUCKETS] {
+            spread[start..*end].sort_unstable_by_key(|row| row.0);
+            start = *end;
+        }
+        *rows = spread;
+        return;
+    }
+    rows.sort_unstable_by_key(|row| row.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_rows_are_sorted_by_the_upper_half() {
+        for len in [0, 1, 4095, 4096, 20_000] {
+            let spread = |n: u32| (u64::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15), n);
+            let mut rows: Vec<Row> = (0..len).map(spread).chain([(u64::MAX, len), (0, len + 1)]).collect();
+            let mut expected = rows.clone();
+            expected.sort_unstable();
+            sort_by_upper(&mut rows);
+            assert_eq!(
+                rows.iter().map(|row| row.0).collect::<Vec<_>>(),
+                expected.iter().map(|row| row.0).collect::<Vec<_>>()
+            );
+            let mut numbers: Vec<u32> = rows.iter().map(|row| row.1).collect();
+            numbers.sort_unstable();
+            assert_eq!(numbers, (0..len + 2).collect::<Vec<_>>());
+        }
+    }
 }
