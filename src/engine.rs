@@ -278,7 +278,7 @@ impl Engine {
             };
             lines.push(ViewStatus {
                 name: name.clone(),
-                location: format!("{}/{}", self.storage.root(), slot.location),
+                location: format!("{}/{}", self.storage.root().trim_end_matches('/'), slot.location),
                 version: state.map_or(0, |state| state.version),
                 rows: state.map_or(0, |state| state.rows),
                 lag_ms: state.map(|state| self.lag_ms(&published, state.frontier, newest_us)),

@@ -43,6 +43,9 @@ const HISTORY_LOADED_MAX: usize = 200;
 /// How often an idle source is asked, at most, in milliseconds.
 const POLL_MS: u64 = 200;
 
+/// Empty answers of a source that is behind, one after another, in one pass.
+const EMPTY_POLLS_MAX: usize = 100;
+
 /// Views that compute at the same time.
 const REFRESHES_CONCURRENT_MAX: usize = 4;
 
@@ -229,6 +232,14 @@ impl Engine {
                 Some(task) => task.await.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))??,
                 None => source.poll(Some(&from), self.slice).await?,
             };
+            // An empty page is not the end of a stream: ask on from where it ended.
+            let mut slice = slice;
+            for _ in 0..EMPTY_POLLS_MAX {
+                if slice.records > 0 || slice.caught_up {
+                    break;
+                }
+                slice = source.poll(Some(&slice.to), self.slice).await?;
+            }
             slices.insert(name, (from, slice));
         }
         Ok(slices)
