@@ -1,7 +1,8 @@
 """The store's views in PySpark: JSON lines in, bronze, silver and gold Parquet out. Prints seconds and key figures.
 
-Tuned for speed: local[*], explicit schema, adaptive execution, as many shuffle partitions as cores, silver cached
-for gold, the built-in functions only. The start of the JVM is not counted.
+Tuned for speed: local[*], explicit schema, adaptive execution, as many shuffle partitions as cores, clean rows cached
+for gold, duplicates looked for by their ids alone, the built-in functions only. Filters are not pushed below
+from_json, which would decode each record once for every condition. The start of the JVM is not counted.
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 import time
 
 from pyspark.sql import SparkSession
+from pyspark.sql.functions import broadcast
 
 from figures import plain
 from gold import GOLD
@@ -26,7 +28,7 @@ SELECT e.*, try_cast(e.event_time AS TIMESTAMP) AS at, try_cast(e.price AS DECIM
 FROM (SELECT from_json(value, '{FIELDS}') AS e FROM lines WHERE NOT endswith(value, '}}}}'))
 """
 
-SILVER = """
+CLEAN = """
 SELECT event_id, event_type, at AS event_time, at + INTERVAL 330 MINUTES AS event_time_ist, user_id, session_id,
        seller_id, product_id, product_name, category, price_ AS price, cost_ AS cost, quantity_ AS quantity, city,
        state, payment_method, device, rating_ AS rating, review_text,
@@ -40,6 +42,8 @@ WHERE event_id IS NOT NULL AND seller_id IS NOT NULL
   AND price_ >= 0 AND cost_ >= 0 AND quantity_ BETWEEN 1 AND 10000
 """
 
+REPEATED = "SELECT event_id FROM clean GROUP BY event_id HAVING count(*) > 1"
+
 
 def build():
     cores = os.cpu_count()
@@ -52,6 +56,7 @@ def build():
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.adaptive.enabled": "true",
+        "spark.sql.optimizer.excludedRules": "org.apache.spark.sql.catalyst.optimizer.PushDownPredicates",
         "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
         "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     }
@@ -68,8 +73,12 @@ def main(events, out, bronze):
         lines.withColumnRenamed("value", "payload").write.parquet(f"{out}/bronze")
     lines.createOrReplaceTempView("lines")
     spark.sql(TYPED).createOrReplaceTempView("typed")
-    silver = spark.sql(SILVER).dropDuplicates(["event_id"])
-    silver = silver.selectExpr("*", "round(100 * profit / nullif(revenue, 0), 2) AS margin").cache()
+    clean = spark.sql(CLEAN).cache()
+    clean.createOrReplaceTempView("clean")
+    repeated = broadcast(spark.sql(REPEATED).cache())
+    once = clean.join(repeated, "event_id", "left_anti")
+    first = clean.join(repeated, "event_id", "left_semi").dropDuplicates(["event_id"])
+    silver = once.union(first).selectExpr("*", "round(100 * profit / nullif(revenue, 0), 2) AS margin")
     silver.createOrReplaceTempView("silver")
     silver.write.partitionBy("seller_id").parquet(f"{out}/silver")
     cities = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", "sql", "ref", "cities.csv"))
