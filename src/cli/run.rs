@@ -23,7 +23,7 @@ use crate::scheduler::{self, ScheduleOptions};
 /// Flags of `flash run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder with the definitions, one object a file: <schema>/<name>.sql
+    /// The folder with the definitions, one object a file: SCHEMA/NAME.sql
     #[arg(long, value_name = "DIR", default_value = "sql")]
     project: PathBuf,
     /// The lake: a folder, or s3://bucket/prefix. It is made where it does not exist

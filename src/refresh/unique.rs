@@ -16,7 +16,7 @@
 //! a frontier is found from the names (`chain`). A crash between the two leaves a run beyond the frontier, which is
 //! not looked at, and which the same epoch, run again, overwrites with the same content.
 //!
-//! Batches above [`INLINE_ROWS_MAX`] rows are worked on in the runtime's blocking threads, smaller ones in place.
+//! Batches above `INLINE_ROWS_MAX` rows are worked on in the runtime's blocking threads, smaller ones in place.
 
 mod chain;
 mod filter;
