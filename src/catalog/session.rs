@@ -78,6 +78,12 @@ pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
     state
 }
 
+/// The same state with plans of one partition.
+pub fn serial(base: &SessionState) -> SessionState {
+    let config = base.config().clone().with_target_partitions(1);
+    SessionStateBuilder::new_from_existing(base.clone()).with_config(config).build()
+}
+
 /// A state over empty tables of these schemas.
 ///
 /// # Errors

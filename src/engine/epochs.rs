@@ -153,6 +153,7 @@ impl Engine {
         let pass = pass::Pass {
             storage: Arc::clone(&self.storage),
             base: self.base.clone(),
+            serial: self.serial.clone(),
             history: self.frontier_records(state, &previous).await?,
             previous,
             marks: slots.iter().map(|slot| (slot.view.name.clone(), Marks::default())).collect(),

@@ -1,18 +1,19 @@
 //! Append: the rows of the change, judged, made unique, staged.
 //!
 //! ```text
-//!  delta plan ─▶ batches ─▶ judge ─┬─▶ kept ─▶ unique? ─┬─▶ stage ─▶ files       (in memory for the views above)
+//!  delta plan ─▶ batches ─▶ judge ─┬─▶ kept ─▶ unique? ─┬─▶ hand on to the views above, then stage ─▶ files
 //!                                  │                     └─▶ duplicates, counted
 //!                                  ├─▶ quarantined ─▶ stage into <view>_quarantine
 //!                                  └─▶ dropped, counted
 //! ```
 //!
 //! Rows come in order of their source positions, so that the first of equal keys is the lowest one; rows that come
-//! from files are sorted first. Large inputs pass in chunks: memory is bounded.
+//! from files are sorted first. Large inputs pass in chunks: memory is bounded. What is left out by the expectations
+//! and by the unique key is one mask, so that rows are copied once at most.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, StringArray, TimestampMicrosecondArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, StringArray, TimestampMicrosecondArray};
 use arrow::compute::{cast, filter, filter_record_batch, is_not_null};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
@@ -48,7 +49,6 @@ pub struct Appended {
 }
 
 /// Everything that an append works with.
-#[derive(Debug)]
 pub struct Append<'a> {
     /// The lake.
     pub storage: &'a dyn Storage,
@@ -64,6 +64,15 @@ pub struct Append<'a> {
     pub quarantine: Option<&'a Snapshot>,
     /// The plan yields the source position behind the view's columns.
     pub carried: bool,
+    /// Told the rows of the view as soon as they are known, where they fit in memory: before they are staged.
+    pub hand_on: &'a (dyn Fn(&[RecordBatch]) + Sync),
+}
+
+/// Rows of the view on their way: which of them stay, and where they came from.
+struct Judged {
+    shown: RecordBatch,
+    position: Option<RecordBatch>,
+    keep: Option<BooleanArray>,
 }
 
 impl Append<'_> {
@@ -110,37 +119,26 @@ impl Append<'_> {
         unique: &mut Option<&mut UniqueIndex>,
         out: &mut Appended,
     ) -> Result<()> {
-        let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect::<Vec<_>>();
-        let mut kept = Vec::with_capacity(batches.len());
-        let mut quarantined = Vec::new();
-        for batch in batches {
-            let shown = conform(&batch, &self.view.schema)?;
-            let position = self.position(&batch)?;
-            if self.view.expectations.is_empty() {
-                kept.push((shown, position));
-                continue;
-            }
-            let verdict = self.view.expectations.judge(&shown)?;
-            for (facts, (violations, removed)) in out.expectations.iter_mut().zip(&verdict.counts) {
-                facts.violations += violations;
-                facts.removed += removed;
-            }
-            if let (Some(names), Some(table)) = (&verdict.quarantine, self.quarantine) {
-                quarantined.push(self.quarantined(&shown, position.as_ref(), names, &table.schema)?);
-            }
-            kept.push(match verdict.keep.true_count() == shown.num_rows() {
-                true => (shown, position),
-                false => {
-                    let position = position.map(|batch| filter_record_batch(&batch, &verdict.keep)).transpose()?;
-                    (filter_record_batch(&shown, &verdict.keep)?, position)
-                }
-            });
+        let (mut judged, mut quarantined) = (Vec::with_capacity(batches.len()), Vec::new());
+        for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
+            judged.push(self.judge(&batch, &mut quarantined, out)?);
         }
-        let rows = match unique {
-            Some(index) => self.unique(kept, index, out).await?,
-            None => kept.into_iter().map(|(shown, _)| shown).collect(),
-        };
-        let rows = rows.into_iter().filter(|batch| batch.num_rows() > 0).collect::<Vec<_>>();
+        if let Some(index) = unique {
+            self.unique(&mut judged, index, out).await?;
+        }
+        let mut rows = Vec::with_capacity(judged.len());
+        for Judged { shown, keep, .. } in judged {
+            let batch = match keep {
+                Some(mask) => filter_record_batch(&shown, &mask)?,
+                None => shown,
+            };
+            if batch.num_rows() > 0 {
+                rows.push(batch);
+            }
+        }
+        if out.rows.is_some() {
+            (self.hand_on)(&rows);
+        }
         if let (Some(table), false) = (self.quarantine, quarantined.is_empty()) {
             out.quarantine.extend(self.storage.stage(table, self.record.epoch, &quarantined).await?);
         }
@@ -153,6 +151,25 @@ impl Append<'_> {
         Ok(())
     }
 
+    /// What the expectations say of a batch of the plan.
+    fn judge(&self, batch: &RecordBatch, quarantined: &mut Vec<RecordBatch>, out: &mut Appended) -> Result<Judged> {
+        let shown = conform(batch, &self.view.schema)?;
+        let position = self.position(batch)?;
+        if self.view.expectations.is_empty() {
+            return Ok(Judged { shown, position, keep: None });
+        }
+        let verdict = self.view.expectations.judge(&shown)?;
+        for (facts, (violations, removed)) in out.expectations.iter_mut().zip(&verdict.counts) {
+            facts.violations += violations;
+            facts.removed += removed;
+        }
+        if let (Some(names), Some(table)) = (&verdict.quarantine, self.quarantine) {
+            quarantined.push(self.quarantined(&shown, position.as_ref(), names, &table.schema)?);
+        }
+        let all = verdict.keep.true_count() == shown.num_rows();
+        Ok(Judged { shown, position, keep: (!all).then_some(verdict.keep) })
+    }
+
     /// The columns behind the view's own, if the plan carries them.
     fn position(&self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
         let visible = self.view.schema.fields().len();
@@ -162,18 +179,11 @@ impl Append<'_> {
         })
     }
 
-    async fn unique(
-        &self,
-        kept: Vec<(RecordBatch, Option<RecordBatch>)>,
-        index: &mut UniqueIndex,
-        out: &mut Appended,
-    ) -> Result<Vec<RecordBatch>> {
+    /// Take the rows out whose key was there before.
+    async fn unique(&self, judged: &mut [Judged], index: &mut UniqueIndex, out: &mut Appended) -> Result<()> {
         let columns = &self.view.definition.options.unique_key;
-        let mut keys = Vec::new();
-        let mut arrived = Vec::new();
-        for (shown, position) in &kept {
-            let key = columns.iter().filter_map(|name| shown.column_by_name(name).cloned()).collect::<Vec<_>>();
-            keys.push(key);
+        let (mut hashed, mut arrived) = (Vec::with_capacity(judged.len()), Vec::new());
+        for Judged { shown, position, keep } in judged.iter() {
             let Some(position) = position else {
                 return Err(Error::new(ErrorKind::Internal, "unique_key without a source position"));
             };
@@ -181,19 +191,29 @@ impl Append<'_> {
                 position.column(POSITION.len() - 1),
                 &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             )?;
-            arrived.extend_from_slice(times.as_primitive::<TimestampMicrosecondType>().values());
+            let keys = columns.iter().filter_map(|name| shown.column_by_name(name).cloned());
+            let kept = |column: ArrayRef| match keep {
+                Some(mask) => filter(&column, mask),
+                None => Ok(column),
+            };
+            hashed.push(hash_keys(&keys.map(kept).collect::<Result<Vec<_>, _>>()?)?);
+            arrived.extend_from_slice(kept(times)?.as_primitive::<TimestampMicrosecondType>().values());
         }
-        let hashed = keys.iter().map(|columns| hash_keys(columns)).collect::<Result<Vec<_>>>()?;
-        let keep = index.keep(&Keys::concat(hashed), &arrived).await?;
-        out.duplicates += (keep.len() - keep.true_count()) as u64;
-        let mut rows = Vec::with_capacity(kept.len());
+        let first = index.keep(&Keys::concat(hashed), &arrived).await?;
+        out.duplicates += (first.len() - first.true_count()) as u64;
         let mut start = 0;
-        for (shown, _) in kept {
-            let mask = keep.slice(start, shown.num_rows());
-            start += shown.num_rows();
-            rows.push(if mask.true_count() == mask.len() { shown } else { filter_record_batch(&shown, &mask)? });
+        for Judged { shown, keep, .. } in judged {
+            let rows = keep.as_ref().map_or(shown.num_rows(), BooleanArray::true_count);
+            let mask = first.slice(start, rows);
+            start += rows;
+            if mask.true_count() < rows {
+                *keep = Some(match &keep {
+                    Some(kept) => narrowed(kept, &mask),
+                    None => mask,
+                });
+            }
         }
-        Ok(rows)
+        Ok(())
     }
 
     fn quarantined(
@@ -221,6 +241,16 @@ impl Append<'_> {
         }
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
+}
+
+/// `keep`, less those of its rows that `of_kept` (one value for each row that it keeps) leaves out.
+fn narrowed(keep: &BooleanArray, of_kept: &BooleanArray) -> BooleanArray {
+    let mut bits = BooleanBufferBuilder::new(keep.len());
+    bits.append_n(keep.len(), false);
+    for (row, stays) in keep.values().set_indices().zip(of_kept.values()) {
+        bits.set_bit(row, stays);
+    }
+    BooleanArray::from(bits.finish())
 }
 
 /// The quarantine table of a view: its columns, then why, when, and where in the source.

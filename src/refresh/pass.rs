@@ -7,8 +7,8 @@
 //!                     committed ──────────────▶ committed ───────────▶ committed     commits in this order
 //! ```
 //!
-//! Every view is a task with two marks that the tasks above wait for: `computed` (its rows are known, in memory) and
-//! `committed` (its Delta version exists). Rows travel ahead of commits; no view commits before its inputs have.
+//! Every view is a task with two marks that the tasks above wait for: `computed` (its rows are known, in memory, before
+//! they are encoded) and `committed` (its Delta version exists). Rows travel ahead of commits; no view commits before its inputs have.
 //! A view that fails on its data keeps its version, and so does all that is built on it; a fault of the lake fails the
 //! epoch, which is then run again.
 
@@ -69,6 +69,8 @@ pub struct Pass {
     pub storage: Arc<dyn Storage>,
     /// Functions and runtime.
     pub base: SessionState,
+    /// The same for plans over few rows, which one core computes sooner than several that have to meet.
+    pub serial: SessionState,
     /// What the epoch reads.
     pub record: EpochRecord,
     /// The record before it.
@@ -231,9 +233,7 @@ impl Pass {
     ) -> Result<Vec<(TableName, TableState)>> {
         let name = &slot.view.name;
         let work = compute(self, slot, facts).await?;
-        if let Some(marks) = self.marks.get(name) {
-            let _ = marks.computed.set(Ok(Computed { before: work.before, change: work.change.clone() }));
-        }
+        self.hand_on(name, work.before, work.change.clone());
         for input in &slot.view.inputs {
             if let Some(marks) = self.marks.get(input) {
                 marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
@@ -244,6 +244,13 @@ impl Pass {
             let _ = marks.committed.set(Ok(state.clone()));
         }
         Ok(tables)
+    }
+
+    /// Tell the views above what came to this one; only the first time counts.
+    pub fn hand_on(&self, name: &TableName, before: Version, change: Change) {
+        if let Some(marks) = self.marks.get(name) {
+            let _ = marks.computed.set(Ok(Computed { before, change }));
+        }
     }
 
     /// Quarantine first, then the view: when the view has the epoch, everything has.

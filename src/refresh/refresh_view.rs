@@ -197,7 +197,7 @@ impl ViewRefresh<'_> {
         };
         let unique_key = !view.definition.options.unique_key.is_empty();
         let use_carried = carried.as_ref().filter(|_| unique_key || self.slot.quarantine.is_some());
-        let versions = self.versions(plan, changes).await?;
+        let versions = self.versions(&self.pass.base, plan, changes).await?;
         let Some(delta) = delta(use_carried.unwrap_or(plan), &versions)? else {
             return Ok(Work::nothing(self.before));
         };
@@ -214,6 +214,11 @@ impl ViewRefresh<'_> {
             snapshot: self.snapshot,
             quarantine: quarantine.as_ref(),
             carried: use_carried.is_some(),
+            hand_on: &|rows| {
+                if !from_scratch {
+                    self.pass.hand_on(&view.name, self.before, inserted(rows.to_vec()));
+                }
+            },
         };
         let mut guard = self.slot.unique.lock().await;
         let mut unique = if unique_key { Some(self.unique_index(guard.take(), from_scratch).await?) } else { None };
@@ -246,10 +251,13 @@ impl ViewRefresh<'_> {
         let Shape::Merge { plan, aggregate, having } = &self.slot.view.shape else {
             return Err(Error::new(ErrorKind::Internal, "merge of a plan without an aggregate"));
         };
-        let versions = self.versions(plan, changes).await?;
+        // Views over the same rows compute beside each other; within one, a hash table for each core is one too many.
+        let in_memory = changes.values().all(|c| !matches!(c, Change::Inserted(Rows::Files(..))));
+        let state = if in_memory { &self.pass.serial } else { &self.pass.base };
+        let versions = self.versions(state, plan, changes).await?;
         let merge = Merge {
             storage: self.pass.storage.as_ref(),
-            state: &self.pass.base,
+            state,
             view: &self.slot.view,
             plan,
             aggregate,
@@ -302,9 +310,14 @@ impl ViewRefresh<'_> {
         Ok(changes)
     }
 
-    async fn versions(&self, plan: &LogicalPlan, changes: &BTreeMap<TableName, Change>) -> Result<Versions> {
+    async fn versions(
+        &self,
+        state: &SessionState,
+        plan: &LogicalPlan,
+        changes: &BTreeMap<TableName, Change>,
+    ) -> Result<Versions> {
         let mut versions = Versions::default();
-        let partitions = self.pass.base.config().target_partitions();
+        let partitions = state.config().target_partitions();
         for (input, change) in changes {
             if let Change::Inserted(rows) = change {
                 let schema = match rows {

@@ -5,16 +5,20 @@
 //!                                            (wall clock: same digits, UTC)
 //! ```
 //!
+//! A dictionary is worth its hashing only where values repeat: a sample of the first rows says for which columns it is
+//! left out (identifiers, positions, payloads).
+//!
 //! A column of floating point that holds a NaN is written without statistics: a reader that prunes by bounds would
 //! otherwise lose the NaN, which bounds leave out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options};
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
+use datafusion::common::hash_utils::{RandomState, create_hashes};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
@@ -33,6 +37,15 @@ const ROW_GROUP_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Rows that the writer looks at together.
 const WRITE_BATCH_ROWS: usize = 8 * 1024;
+
+/// Values of a column that are looked at to see whether they repeat.
+const SAMPLE_VALUES: usize = 256;
+
+/// Fewer values than these tell nothing.
+const SAMPLE_VALUES_MIN: usize = 64;
+
+/// A column without a dictionary has at least so many different values among a hundred.
+const DISTINCT_PERCENT_MIN: usize = 90;
 
 /// Who wrote the file, for other tools.
 pub(crate) const CREATED_BY: &str = concat!("flashcommerce ", env!("CARGO_PKG_VERSION"));
@@ -109,7 +122,7 @@ impl Layout {
     pub(crate) fn encode(&self, pieces: &[Piece]) -> Result<Encoded> {
         let mut batches = Vec::with_capacity(pieces.len());
         for piece in pieces {
-            batches.push(piece.batch()?.project(&self.stored)?);
+            batches.push(piece.batch(&self.stored)?);
         }
         let boundless = self.boundless(&batches);
         self.write(batches.into_iter().map(Ok), &boundless)
@@ -125,7 +138,12 @@ impl Layout {
         batches: impl Iterator<Item = Result<RecordBatch>>,
         boundless: &BTreeMap<String, u64>,
     ) -> Result<Encoded> {
-        let properties = properties(&self.file, boundless.keys().map(String::as_str).collect());
+        let mut batches = batches.peekable();
+        let plain = match batches.peek() {
+            Some(Ok(first)) => first.columns().iter().map(hardly_repeats).collect::<Result<Vec<_>>>()?,
+            _ => vec![],
+        };
+        let properties = properties(&self.file, &boundless.keys().map(String::as_str).collect(), &plain);
         let mut bytes = Vec::new();
         let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&self.file), Some(properties)).map_err(failed)?;
         let mut rows = 0;
@@ -190,7 +208,23 @@ fn failed(error: parquet::errors::ParquetError) -> Error {
     Error::new(ErrorKind::Internal, format!("encoding a data file: {error}"))
 }
 
-fn properties(file: &Schema, boundless: BTreeSet<&str>) -> WriterProperties {
+/// Whether nearly every value of a column is another one, judged by values taken evenly from all of it.
+fn hardly_repeats(column: &ArrayRef) -> Result<bool> {
+    let step = column.len().div_ceil(SAMPLE_VALUES).max(1);
+    let rows = UInt32Array::from_iter_values((0..column.len()).step_by(step).filter_map(|row| u32::try_from(row).ok()));
+    let sample = take(column, &rows, None)?;
+    let values = sample.len() - sample.null_count();
+    if values < SAMPLE_VALUES_MIN || *column.data_type() == DataType::Boolean {
+        return Ok(false);
+    }
+    let mut hashes = vec![0; sample.len()];
+    create_hashes([&sample], &RandomState::default(), &mut hashes)?;
+    let distinct = (0..).zip(&hashes).filter(|(row, _)| sample.is_valid(*row)).map(|(_, hash)| hash);
+    Ok(distinct.collect::<BTreeSet<_>>().len() * 100 >= values * DISTINCT_PERCENT_MIN)
+}
+
+/// `plain`: for each column, whether a dictionary would be in vain.
+fn properties(file: &Schema, boundless: &BTreeSet<&str>, plain: &[bool]) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(CREATED_BY.into())
         .set_writer_version(WriterVersion::PARQUET_1_0)
@@ -200,13 +234,15 @@ fn properties(file: &Schema, boundless: BTreeSet<&str>) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS_MAX))
         .set_max_row_group_bytes(Some(ROW_GROUP_BYTES_MAX))
         .set_write_batch_size(WRITE_BATCH_ROWS);
-    for field in file.fields() {
+    for (index, field) in file.fields().iter().enumerate() {
         let path = ColumnPath::from(field.name().as_str());
-        if *field.data_type() == DataType::Binary {
-            // Payloads hardly repeat, and nobody asks for their bounds.
-            builder = builder
-                .set_column_dictionary_enabled(path.clone(), false)
-                .set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+        let binary = *field.data_type() == DataType::Binary;
+        if binary || plain.get(index) == Some(&true) {
+            builder = builder.set_column_dictionary_enabled(path.clone(), false);
+        }
+        if binary {
+            // Nobody asks for the bounds of payloads.
+            builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
         }
         if boundless.contains(field.name().as_str()) {
             builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);

@@ -1,18 +1,19 @@
 //! Rows by partition value, without touching them one by one.
 //!
 //! ```text
-//!   batches ─concat─▶ chunk ─intern─▶ group of each row ─counting sort─▶ row numbers by group
-//!                                        0 1 0 2 1                        0: 0 2   1: 1 4   2: 3
-//!                                                                          │
-//!                              Part { values, pieces: (chunk, row numbers) }   gathered when it is encoded
+//!   batches ─intern─▶ group of each row ─┬─ all the same ─▶ the batch as it is
+//!                        0 1 0 2 1       └─ counting sort ─▶ places by group      0: 0 2   1: 1 4   2: 3
+//!                                                              │
+//!                              Part { values, pieces: (batches, places) }   gathered when it is encoded
 //! ```
 //!
 //! Rows of a part keep their order. A partition value is text as Delta writes it, and a folder as Hive writes it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
-use arrow::compute::{cast, concat_batches, take_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::{cast, interleave_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::logical_expr::EmitTo;
@@ -43,8 +44,16 @@ pub(crate) struct Part {
 pub(crate) enum Piece {
     /// All rows of a batch.
     Whole(RecordBatch),
-    /// These rows of a shared batch.
-    Rows(Arc<RecordBatch>, UInt32Array),
+    /// The rows at some of these places.
+    Rows(Arc<Mixed>, Range<usize>),
+}
+
+/// Batches whose rows go to different parts.
+#[derive(Debug)]
+pub(crate) struct Mixed {
+    batches: Vec<RecordBatch>,
+    /// (batch, row), the places of one group after those of another.
+    places: Vec<(usize, usize)>,
 }
 
 impl Piece {
@@ -52,22 +61,30 @@ impl Piece {
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Whole(batch) => batch.num_rows(),
-            Self::Rows(_, rows) => rows.len(),
+            Self::Rows(_, range) => range.len(),
         }
     }
 
-    /// The rows as a batch.
-    pub(crate) fn batch(&self) -> Result<RecordBatch> {
+    /// These columns of the rows as a batch.
+    pub(crate) fn batch(&self, columns: &[usize]) -> Result<RecordBatch> {
         match self {
-            Self::Whole(batch) => Ok(batch.clone()),
-            Self::Rows(batch, rows) => Ok(take_record_batch(batch, rows)?),
+            Self::Whole(batch) => Ok(batch.project(columns)?),
+            Self::Rows(mixed, range) => {
+                let batches =
+                    mixed.batches.iter().map(|batch| batch.project(columns)).collect::<Result<Vec<_>, _>>()?;
+                let batches = batches.iter().collect::<Vec<_>>();
+                Ok(interleave_record_batch(&batches, &mixed.places[range.clone()])?)
+            }
         }
     }
 
     fn slice(&self, offset: usize, rows: usize) -> Self {
         match self {
             Self::Whole(batch) => Self::Whole(batch.slice(offset, rows)),
-            Self::Rows(batch, all) => Self::Rows(Arc::clone(batch), all.slice(offset, rows)),
+            Self::Rows(mixed, range) => {
+                let start = range.start + offset;
+                Self::Rows(Arc::clone(mixed), start..start + rows)
+            }
         }
     }
 }
@@ -91,59 +108,64 @@ pub(crate) fn split(
     let keys = Arc::new(schema.project(&columns)?);
     let mut groups = new_group_values(keys, &GroupOrdering::None)?;
     let mut pieces: Vec<Vec<Piece>> = Vec::new();
-    for chunk in chunks(batches) {
-        let chunk = Arc::new(if chunk.len() == 1 { chunk[0].clone() } else { concat_batches(schema, &chunk)? });
-        let keys: Vec<ArrayRef> = columns.iter().map(|&column| Arc::clone(chunk.column(column))).collect();
-        let mut group_of_row = Vec::with_capacity(chunk.num_rows());
+    let mut mixed = Gathering::default();
+    for batch in batches {
+        let keys: Vec<ArrayRef> = columns.iter().map(|&column| Arc::clone(batch.column(column))).collect();
+        let mut group_of_row = Vec::with_capacity(batch.num_rows());
         groups.intern(&keys, &mut group_of_row)?;
         pieces.resize_with(groups.len(), Vec::new);
-        for (group, rows) in rows_by_group(&group_of_row, groups.len()) {
-            pieces[group].push(Piece::Rows(Arc::clone(&chunk), rows));
+        if group_of_row.iter().all(|group| *group == group_of_row[0]) {
+            std::mem::take(&mut mixed).give(&mut pieces);
+            pieces[group_of_row[0]].push(Piece::Whole(batch));
+            continue;
         }
+        let bytes = batch.get_array_memory_size();
+        if mixed.bytes + bytes > CHUNK_BYTES_MAX {
+            std::mem::take(&mut mixed).give(&mut pieces);
+        }
+        mixed.bytes += bytes;
+        mixed.groups.push(group_of_row);
+        mixed.batches.push(batch);
     }
+    mixed.give(&mut pieces);
     let values = group_texts(&mut groups)?;
     let mut parts: Vec<Part> = values.into_iter().zip(pieces).map(|(values, pieces)| Part { values, pieces }).collect();
     parts.sort_by(|a, b| a.values.cmp(&b.values));
     Ok(parts.into_iter().flat_map(|part| cut(part, rows_max)).collect())
 }
 
-/// Runs of batches that together stay below [`CHUNK_BYTES_MAX`].
-fn chunks(batches: Vec<RecordBatch>) -> Vec<Vec<RecordBatch>> {
-    let mut chunks: Vec<Vec<RecordBatch>> = Vec::new();
-    let mut bytes = CHUNK_BYTES_MAX;
-    for batch in batches {
-        let size = batch.get_array_memory_size();
-        match chunks.last_mut() {
-            Some(chunk) if bytes + size <= CHUNK_BYTES_MAX => chunk.push(batch),
-            _ => {
-                chunks.push(vec![batch]);
-                bytes = 0;
-            }
-        }
-        bytes += size;
-    }
-    chunks
+/// Batches, one after another, with rows of different groups.
+#[derive(Default)]
+struct Gathering {
+    batches: Vec<RecordBatch>,
+    groups: Vec<Vec<usize>>,
+    bytes: usize,
 }
 
-/// The row numbers of each group that has any, in row order: a counting sort.
-fn rows_by_group(group_of_row: &[usize], groups: usize) -> Vec<(usize, UInt32Array)> {
-    let mut ends = vec![0_u32; groups];
-    for &group in group_of_row {
-        ends[group] += 1;
+impl Gathering {
+    /// Give every group its rows, in their order: a counting sort.
+    fn give(self, pieces: &mut [Vec<Piece>]) {
+        let mut ends = vec![0_usize; pieces.len()];
+        for &group in self.groups.iter().flatten() {
+            ends[group] += 1;
+        }
+        let mut start = 0;
+        for end in &mut ends {
+            (start, *end) = (start + *end, start);
+        }
+        let starts = ends.clone();
+        let mut places = vec![(0, 0); start];
+        for (batch, groups) in self.groups.iter().enumerate() {
+            for (row, &group) in groups.iter().enumerate() {
+                places[ends[group]] = (batch, row);
+                ends[group] += 1;
+            }
+        }
+        let mixed = Arc::new(Mixed { batches: self.batches, places });
+        for (group, (start, end)) in starts.into_iter().zip(ends).enumerate().filter(|(_, (start, end))| start < end) {
+            pieces[group].push(Piece::Rows(Arc::clone(&mixed), start..end));
+        }
     }
-    let mut start = 0;
-    for end in &mut ends {
-        (start, *end) = (start + *end, start);
-    }
-    let starts = ends.clone();
-    let mut order = vec![0_u32; group_of_row.len()];
-    for (row, &group) in (0_u32..).zip(group_of_row) {
-        order[ends[group] as usize] = row;
-        ends[group] += 1;
-    }
-    let order = UInt32Array::from(order);
-    let slices = starts.iter().zip(&ends).enumerate().filter(|(_, (start, end))| start < end);
-    slices.map(|(group, (&start, &end))| (group, order.slice(start as usize, (end - start) as usize))).collect()
 }
 
 /// Parts of at most `rows_max` rows.
@@ -261,7 +283,7 @@ mod tests {
     }
 
     fn numbers(part: &Part) -> Vec<i64> {
-        let batches = part.pieces.iter().map(|piece| piece.batch().unwrap());
+        let batches = part.pieces.iter().map(|piece| piece.batch(&[0, 1, 2]).unwrap());
         batches.flat_map(|batch| batch["n"].as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()).collect()
     }
 
@@ -271,6 +293,8 @@ mod tests {
             batch(&[Some("b"), Some("a"), None, Some("b")], &[0, 0, 0, 0], 0),
             batch(&[], &[], 4),
             batch(&[Some("a"), Some("b"), Some("b")], &[0, 0, 1], 4),
+            batch(&[Some("b"), Some("b")], &[0, 0], 7),
+            batch(&[Some("a"), Some("b")], &[0, 0], 9),
         ];
         let parts = split(&batches[0].schema(), &["k".into(), "d".into()], batches, 10).unwrap();
         let found: Vec<_> = parts.iter().map(|part| (part.values.clone(), numbers(part))).collect();
@@ -279,8 +303,8 @@ mod tests {
             found,
             vec![
                 (v(None, "1970-01-01"), vec![2]),
-                (v(Some("a"), "1970-01-01"), vec![1, 4]),
-                (v(Some("b"), "1970-01-01"), vec![0, 3, 5]),
+                (v(Some("a"), "1970-01-01"), vec![1, 4, 9]),
+                (v(Some("b"), "1970-01-01"), vec![0, 3, 5, 7, 8, 10]),
                 (v(Some("b"), "1970-01-02"), vec![6]),
             ]
         );
