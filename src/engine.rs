@@ -4,6 +4,8 @@
 //! the scheduler asks for passes. Statements that change something run one pass and return when it is published.
 
 mod apply;
+mod audit;
+mod dml;
 pub mod due;
 mod epochs;
 mod sessions;
@@ -28,6 +30,9 @@ use crate::parser::CreateSource;
 use crate::refresh::pass::ViewSlot;
 use crate::source::{Slice, SliceLimits, Source};
 use crate::storage::Storage;
+
+/// How long a process that ends waits for maintenance.
+const MAINTENANCE_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What an engine is opened with.
 #[derive(Debug)]
@@ -259,6 +264,15 @@ impl Engine {
         self.pass_in(&mut state, &request).await
     }
 
+    /// Wait for maintenance that is under way, for a while, before the process ends.
+    pub async fn finish_maintenance(&self) {
+        let under_way = self.state.lock().await.maintenance.take();
+        if let Some(task) = under_way {
+            // What is not done by then is done another time.
+            let _ = tokio::time::timeout(MAINTENANCE_WAIT_MAX, task).await;
+        }
+    }
+
     /// Where every view stands.
     ///
     /// # Errors
@@ -276,7 +290,7 @@ impl Engine {
             let failed = last.as_ref().and_then(|(_, facts)| facts.error.clone());
             let (mode, reason) = match &last {
                 Some((_, facts)) => (facts.mode.clone(), failed.unwrap_or_else(|| facts.reason.clone())),
-                None => (planned_mode(slot).into(), crate::refresh::plan::kept_by(&slot.view.shape)),
+                None => (slot.view.shape.mode().into(), crate::refresh::plan::kept_by(&slot.view.shape)),
             };
             lines.push(ViewStatus {
                 name: name.clone(),
@@ -319,15 +333,5 @@ impl Engine {
     /// The newest published record, and every later one.
     pub fn published(&self) -> watch::Receiver<Arc<PublishedRecord>> {
         self.published.subscribe()
-    }
-}
-
-/// How a view will be refreshed, by its shape.
-pub(crate) fn planned_mode(slot: &ViewSlot) -> &'static str {
-    use crate::refresh::classify::Shape;
-    match slot.view.shape {
-        Shape::Linear { .. } => "append",
-        Shape::Merge { .. } => "merge_state",
-        Shape::Full { .. } => "full",
     }
 }

@@ -135,6 +135,9 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
     if cursor.take_words(&["REFRESH"]) {
         return command::refresh(cursor);
     }
+    if cursor.take_words(&["AUDIT"]) {
+        return command::audit(cursor);
+    }
     if cursor.take_words(&["ALTER", "MATERIALIZED"]) {
         return command::alter(cursor);
     }

@@ -1,13 +1,14 @@
 //! Refresh: what a change of the inputs means for a view, and carrying it out.
 //!
 //! ```text
-//! view SQL ─▶ analyzed LogicalPlan ─▶ classify ─▶ Shape: Linear | Merge | Full(reason)   compile, classify
+//! view SQL ─▶ analyzed ─▶ kernel ─▶ Shape: Linear | Merge | Keyed | Full(reason)    compile, normalize, classify
 //!                                                    │
-//!        for one epoch: inputs' changes ─────────────┤
+//!        for one epoch: inputs' changes ─────────────┤                              inputs
 //!                                                    ▼
-//!                      RefreshPlan: Nothing | Append | MergeState | Full(reason)          plan
+//!        RefreshPlan: Nothing | Append | MergeState | ReplaceKeys | Full(reason)    plan
 //!                                                    │
-//!   delta plan (rewrite) ─▶ batches ─▶ expectations ─▶ unique key ─▶ stage ─▶ commit      append, merge, full
+//!   rows of the change (rewrite), or weights (delta, restrict, keyed, weighted)
+//!      ─▶ expectations ─▶ unique key ─▶ stage ─▶ commit                             append, merge, replace
 //! ```
 //!
 //! `pass` runs one epoch over all participating views; rows that one view has just made reach the views above it
@@ -18,12 +19,19 @@ pub mod change;
 pub mod classify;
 pub mod combinator;
 pub mod compile;
+pub mod delta;
 pub mod execute;
 pub mod expect;
+pub mod inputs;
+pub mod keyed;
 pub mod merge;
+pub mod normalize;
 pub mod pass;
 pub mod plan;
 pub mod prune;
 pub mod refresh_view;
+pub mod replace;
+pub mod restrict;
 pub mod rewrite;
 pub mod unique;
+pub mod weighted;

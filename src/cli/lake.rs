@@ -54,6 +54,22 @@ pub async fn open_with_storage(context: &Context, storage: Arc<dyn Storage>, sou
 /// `NotFound` for a folder that is missing or holds no lake; as `open`.
 pub async fn open_existing(context: &Context, url: &str) -> Result<Arc<Engine>> {
     check_exists(url)?;
+    open_quiet(context, url).await
+}
+
+/// Open a lake for statements: it must be there, unless the first of them makes something.
+///
+/// # Errors
+/// As `open_existing`.
+pub async fn open_for(context: &Context, url: &str, sql: Option<&str>) -> Result<Arc<Engine>> {
+    let first = sql.and_then(|sql| sql.split_whitespace().next()).unwrap_or_default();
+    match first.eq_ignore_ascii_case("CREATE") {
+        true => open_quiet(context, url).await,
+        false => open_existing(context, url).await,
+    }
+}
+
+async fn open_quiet(context: &Context, url: &str) -> Result<Arc<Engine>> {
     let storage = storage(url).await?;
     let sources = quiet::sources(storage.as_ref()).await?;
     open_with_storage(context, storage, sources).await

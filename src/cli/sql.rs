@@ -71,12 +71,19 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let format = args.format.unwrap_or(if people { Format::Table } else { Format::Csv });
     let mut target = match args.server {
         Some(url) => Target::Server(Box::new(Remote::connect(&url).await?)),
-        None => Target::Lake { engine: lake::open_existing(context, &args.lake).await?, settings: Vec::new() },
+        None => {
+            let engine = lake::open_for(context, &args.lake, text.as_deref()).await?;
+            Target::Lake { engine, settings: Vec::new() }
+        }
     };
-    match text {
+    let done = match text {
         Some(text) => script(context, &mut target, &text, format).await,
         None => prompt::run(context, &mut target, format).await,
+    };
+    if let Target::Lake { engine, .. } = &target {
+        engine.finish_maintenance().await;
     }
+    done
 }
 
 /// Statements against an engine of this process.

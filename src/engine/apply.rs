@@ -25,7 +25,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, CreateReference, CreateTable, Parsed, PartitionBy, Statement};
 use crate::refresh::append::quarantine_schema;
-use crate::refresh::classify::Shape;
 use crate::refresh::compile::{CompiledView, Readable, ReadableKind, ReadableTable, compile, stored_schema};
 use crate::refresh::pass::{ViewSlot, source_schema};
 use crate::storage::Commit;
@@ -126,11 +125,7 @@ impl Engine {
                 ReadableTable {
                     schema: Arc::clone(&view.schema),
                     fingerprint: view.fingerprint.clone(),
-                    kind: if matches!(view.shape, Shape::Linear { .. }) {
-                        ReadableKind::Appends
-                    } else {
-                        ReadableKind::Rewrites
-                    },
+                    kind: ReadableKind::Table,
                 },
             );
             if let Some(folder) = &entry.quarantine {
@@ -139,7 +134,7 @@ impl Engine {
                     ReadableTable {
                         schema: quarantine_schema(&view.schema),
                         fingerprint: format!("{} {folder}", view.fingerprint),
-                        kind: ReadableKind::Appends,
+                        kind: ReadableKind::Table,
                     },
                 );
             }
@@ -186,14 +181,14 @@ impl Engine {
             Statement::CreateReference(reference) => {
                 let schema = self.columns_schema(&reference.columns).await?;
                 self.place_reference(name, reference, object, &schema, old, create, &mut entry).await?;
-                (schema, ReadableKind::Appends)
+                (schema, ReadableKind::Table)
             }
             Statement::CreateTable(table) => {
                 let schema = self.table_schema(table).await?;
                 let partitions = plain_partitions(&table.partitioned_by)?;
                 entry.fingerprint = hash(&format!("table {schema:?} {partitions:?}"));
                 self.place_table(name, &schema, &partitions, table.comment.as_deref(), old, create, &mut entry).await?;
-                (schema, ReadableKind::Appends)
+                (schema, ReadableKind::Table)
             }
             _ => return Ok(()),
         };

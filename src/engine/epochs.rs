@@ -24,6 +24,7 @@ use crate::epoch::{Epoch, EpochRecord, Positions, PublishedRecord, RefreshFacts,
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::SourceFormat;
+use crate::refresh::classify::{Shape, moves_anywhere};
 use crate::refresh::pass::{self, Marks, with_epoch};
 use crate::source::{self, Slice, Source};
 use crate::storage::MaintainOptions;
@@ -45,6 +46,9 @@ const POLL_MS: u64 = 200;
 
 /// Empty answers of a source that is behind, one after another, in one pass.
 const EMPTY_POLLS_MAX: usize = 100;
+
+/// How far apart the moments are that a view with now() in it sees, at least, in milliseconds.
+const MOMENT_MS_MIN: u64 = 1_000;
 
 /// Views that compute at the same time.
 const REFRESHES_CONCURRENT_MAX: usize = 4;
@@ -303,8 +307,16 @@ impl Engine {
         if tables.iter().any(newer) {
             return true;
         }
+        let now_us = chrono::Utc::now().timestamp_micros();
         taken.iter().filter_map(|name| state.graph.slots.get(name)).any(|slot| {
             let name = &slot.view.name;
+            if moves_anywhere(slot.view.shape.plan()) {
+                let lag_ms = slot.view.definition.options.target_lag_ms.unwrap_or(0).max(MOMENT_MS_MIN);
+                let lag_us = i64::try_from(lag_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+                if now_us.saturating_sub(published.now_us) >= lag_us {
+                    return true;
+                }
+            }
             let Some(at) = published.tables.get(name).filter(|at| at.location == slot.location) else {
                 return !state.failed.contains_key(name);
             };
@@ -351,7 +363,7 @@ impl Engine {
         Ok(records)
     }
 
-    async fn published_record(&self, epoch: Epoch) -> Result<PublishedRecord> {
+    pub(super) async fn published_record(&self, epoch: Epoch) -> Result<PublishedRecord> {
         let path = format!("{PUBLISHED}/{epoch:020}.json");
         let bytes = self.storage.get(&path).await?;
         serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
@@ -435,7 +447,7 @@ impl Engine {
         }
         let mut work = Vec::new();
         for slot in state.graph.slots.values() {
-            let keyed = super::planned_mode(slot) == "merge_state";
+            let keyed = matches!(slot.view.shape, Shape::Merge { .. });
             let state_folder = keyed.then(|| slot.view.state_folder());
             work.push((
                 slot.location.clone(),

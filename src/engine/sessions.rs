@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 
 use crate::catalog::session::{Declared, catalog_of, session_over};
 use crate::catalog::{Principal, system};
-use crate::engine::{Engine, planned_mode};
+use crate::engine::Engine;
 use crate::epoch::Epoch;
 use crate::error::Result;
 use crate::name::TableName;
@@ -78,7 +78,7 @@ impl Engine {
                 name: name.clone(),
                 definition: graph.definitions.objects.get(name).map(|object| object.sql.clone()).unwrap_or_default(),
                 inputs: slot.view.inputs.iter().cloned().collect(),
-                mode: planned_mode(slot).into(),
+                mode: slot.view.shape.mode().into(),
                 reason: kept_by(&slot.view.shape),
                 target_lag_ms: slot.view.definition.options.target_lag_ms,
                 suspended: graph.definitions.objects.get(name).is_some_and(|object| object.suspended),

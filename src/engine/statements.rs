@@ -8,7 +8,7 @@
 //!  REFRESH ────────────────────────────┘
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::StringArray;
@@ -48,13 +48,17 @@ impl Engine {
         };
         let reads = matches!(
             parsed.statement,
-            Statement::Sql(_) | Statement::ShowMaterializedViews | Statement::Explain(_) | Statement::ExplainView(_)
+            Statement::Sql(_)
+                | Statement::ShowMaterializedViews
+                | Statement::Explain(_)
+                | Statement::ExplainView(_)
+                | Statement::Audit(_)
         );
         if !reads && !principal.may_write {
-            return Err(Error::new(ErrorKind::Config, format!("{} may only read", principal.subject)));
+            return Err(read_only(principal));
         }
         match &parsed.statement {
-            Statement::Sql(statement) => self.query(session, statement.as_ref().clone(), sql).await,
+            Statement::Sql(statement) => self.query(session, principal, statement.as_ref().clone(), sql).await,
             Statement::ShowMaterializedViews => {
                 let query = "SELECT view_name, mode, rows, version, frontier, target_lag_ms, suspended, reason \
                              FROM system.materialized_views";
@@ -62,6 +66,7 @@ impl Engine {
             }
             Statement::Explain(view) => self.explain(view, sql).await,
             Statement::ExplainView(name) => self.explain_view(name).await,
+            Statement::Audit(name) => self.audit(name).await,
             Statement::CreateMaterializedView(_) | Statement::CreateSource(_) | Statement::CreateReference(_) => {
                 self.create(sql).await
             }
@@ -79,17 +84,20 @@ impl Engine {
     async fn query(
         &self,
         session: &SessionContext,
+        principal: &Principal,
         statement: datafusion::sql::parser::Statement,
         sql: &str,
     ) -> Result<Answer> {
         let plan = session.state().statement_to_plan(statement).await.map_err(|error| located(error.into(), sql))?;
         if let LogicalPlan::Dml(dml) = &plan {
-            return Err(Error::new(ErrorKind::Definition, format!("{} is not built yet", dml.op))
-                .with_hint("ordinary tables take INSERT for now"));
+            if !principal.may_write {
+                return Err(read_only(principal));
+            }
+            return self.modify(&session.state(), dml).await;
         }
         let allowed = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
         allowed.verify_plan(&plan).map_err(|error| {
-            Error::from(error).with_hint("the statements that change a lake are CREATE MATERIALIZED VIEW, CREATE TABLE, INSERT, REFRESH, ALTER, DROP")
+            Error::from(error).with_hint("the statements that change a lake are CREATE MATERIALIZED VIEW, CREATE TABLE, INSERT, UPDATE, DELETE, MERGE, TRUNCATE, REFRESH, ALTER, DROP")
         })?;
         rows(session, plan).await
     }
@@ -99,7 +107,7 @@ impl Engine {
         let mut state = self.state.lock().await;
         let applied = self.apply_in(&mut state, &[object]).await?;
         let (name, outcome) = applied.first().cloned().unwrap_or((TableName::new("", ""), super::Applied::Unchanged));
-        self.settle(&mut state, &BTreeSet::from([name.clone()])).await?;
+        self.settle(&mut state).await?;
         Ok(done(format!("{name}: {}", format!("{outcome:?}").to_lowercase()), None))
     }
 
@@ -158,7 +166,7 @@ impl Engine {
             let add = self.storage.stage(&snapshot, epoch, &batches).await?;
             let commit = Commit { add, data_change: true, operation: "WRITE", ..Commit::default() };
             self.storage.commit(&location, commit).await?;
-            self.settle(&mut state, &BTreeSet::from([name.clone()])).await?;
+            self.settle(&mut state).await?;
         }
         Ok(done(format!("INSERT {rows}"), Some(rows)))
     }
@@ -179,7 +187,7 @@ impl Engine {
         if full {
             self.pass_in(&mut state, &PassRequest { all: false, full: vec![name.clone()] }).await?;
         }
-        self.settle(&mut state, &BTreeSet::new()).await?;
+        self.settle(&mut state).await?;
         if let Some((_, facts)) = self.last_refresh(name) {
             if let Some(error) = facts.error {
                 return Err(Error::new(ErrorKind::Query, format!("{name} was not refreshed: {error}")));
@@ -193,7 +201,7 @@ impl Engine {
     }
 
     /// Passes over everything until there is nothing new.
-    async fn settle(&self, state: &mut State, _changed: &BTreeSet<TableName>) -> Result<()> {
+    pub(super) async fn settle(&self, state: &mut State) -> Result<()> {
         for _ in 0..PASSES_MAX {
             let request = PassRequest { all: true, full: vec![] };
             match self.pass_in(state, &request).await? {
@@ -250,7 +258,7 @@ impl Engine {
     async fn explain(&self, definition: &CreateMaterializedView, sql: &str) -> Result<Answer> {
         let readable = self.readable().await?;
         let view = compile(&self.base, definition, &readable, sql, None).await?;
-        let mut lines = vec![format!("{}  refresh: {}", view.name, mode_of(&view.shape))];
+        let mut lines = vec![format!("{}  refresh: {}", view.name, view.shape.mode())];
         lines.push(format!("  because    {}", kept_by(&view.shape)));
         for input in &view.inputs {
             lines.push(format!("  reads      {input}{}", self.standing(input)));
@@ -298,15 +306,13 @@ impl Engine {
         let mut readable = BTreeMap::new();
         for (name, location) in &graph.tables {
             let schema = self.storage.snapshot(location, None).await?.schema;
-            readable.insert(name.clone(), table(&graph, name, schema, ReadableKind::Appends));
+            readable.insert(name.clone(), table(&graph, name, schema, ReadableKind::Table));
         }
         for name in graph.sources.keys() {
             readable.insert(name.clone(), table(&graph, name, source_schema(), ReadableKind::Source));
         }
         for (name, slot) in &graph.slots {
-            let linear = matches!(slot.view.shape, Shape::Linear { .. });
-            let kind = if linear { ReadableKind::Appends } else { ReadableKind::Rewrites };
-            readable.insert(name.clone(), table(&graph, name, Arc::clone(&slot.view.schema), kind));
+            readable.insert(name.clone(), table(&graph, name, Arc::clone(&slot.view.schema), ReadableKind::Table));
         }
         Ok(readable)
     }
@@ -322,20 +328,16 @@ fn table(
     ReadableTable { schema, fingerprint, kind }
 }
 
-fn mode_of(shape: &Shape) -> &'static str {
-    match shape {
-        Shape::Linear { .. } => "append",
-        Shape::Merge { .. } => "merge_state",
-        Shape::Full { .. } => "full",
-    }
+fn read_only(principal: &Principal) -> Error {
+    Error::new(ErrorKind::Config, format!("{} may only read", principal.subject))
 }
 
-fn no_view(name: &TableName) -> Error {
+pub(super) fn no_view(name: &TableName) -> Error {
     Error::new(ErrorKind::NotFound, format!("there is no materialized view {name}"))
         .with_hint("SHOW MATERIALIZED VIEWS lists them")
 }
 
-fn done(message: String, rows_affected: Option<u64>) -> Answer {
+pub(super) fn done(message: String, rows_affected: Option<u64>) -> Answer {
     Answer::Done { message, rows_affected }
 }
 

@@ -44,6 +44,8 @@ pub enum Statement {
     Explain(Box<CreateMaterializedView>),
     /// `EXPLAIN MATERIALIZED VIEW s.n`: one that is there.
     ExplainView(TableName),
+    /// `AUDIT MATERIALIZED VIEW s.n`: compare a view with its query.
+    Audit(TableName),
     /// Anything else, as DataFusion parses it.
     Sql(Box<datafusion::sql::parser::Statement>),
 }

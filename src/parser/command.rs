@@ -3,7 +3,7 @@
 //! ```text
 //!  REFRESH MATERIALIZED VIEW s.n [FULL]              DROP MATERIALIZED VIEW | TABLE [IF EXISTS] s.n
 //!  ALTER MATERIALIZED VIEW s.n SUSPEND | RESUME      INSERT INTO s.n [(columns)] query | VALUES ...
-//!  EXPLAIN CREATE MATERIALIZED VIEW ...              EXPLAIN MATERIALIZED VIEW s.n
+//!  EXPLAIN CREATE MATERIALIZED VIEW ...              EXPLAIN | AUDIT MATERIALIZED VIEW s.n
 //! ```
 
 use datafusion::sql::parser::Statement as DataFusionStatement;
@@ -32,6 +32,12 @@ pub(super) fn refresh(cursor: &mut Cursor<'_>) -> Result<Statement> {
         });
     }
     Ok(Statement::Refresh(Refresh { name, full }))
+}
+
+/// After `AUDIT`.
+pub(super) fn audit(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    cursor.expect_words(&["MATERIALIZED", "VIEW"], "AUDIT")?;
+    Ok(Statement::Audit(cursor.name()?))
 }
 
 /// After `ALTER MATERIALIZED`.

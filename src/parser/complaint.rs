@@ -86,8 +86,8 @@ const WORDS: [&str; 62] = [
     "WITH",
 ];
 /// Words that begin a statement.
-const STARTS: [&str; 10] =
-    ["ALTER", "CREATE", "DELETE", "DROP", "EXPLAIN", "GRANT", "INSERT", "REFRESH", "TRUNCATE", "UPDATE"];
+const STARTS: [&str; 11] =
+    ["ALTER", "AUDIT", "CREATE", "DELETE", "DROP", "EXPLAIN", "GRANT", "INSERT", "REFRESH", "TRUNCATE", "UPDATE"];
 /// Words after which a comma is one too many.
 const AFTER_LISTS: [&str; 8] = ["AS", "FROM", "GROUP", "HAVING", "LIMIT", "ORDER", "UNION", "WHERE"];
 /// Characters of a token that a message shows.

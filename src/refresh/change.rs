@@ -52,16 +52,34 @@ pub enum Change {
     Nothing,
     /// Rows came, none went.
     Inserted(Rows),
-    /// Rows that were there have changed or gone.
-    Rewritten,
+    /// Rows came and rows went; a row may be on both sides.
+    Changed {
+        /// Rows that came.
+        added: Rows,
+        /// Rows that went.
+        removed: Rows,
+    },
+    /// To be found between the versions, once the table has committed.
+    Committed,
 }
 
 impl Change {
-    /// Rows that came.
+    /// Rows that came and rows that went.
     pub fn rows(&self) -> u64 {
         match self {
+            Self::Nothing | Self::Committed => 0,
             Self::Inserted(rows) => rows.count(),
-            _ => 0,
+            Self::Changed { added, removed } => added.count() + removed.count(),
+        }
+    }
+
+    /// All of it is in memory.
+    pub fn in_memory(&self) -> bool {
+        let memory = |rows: &Rows| matches!(rows, Rows::Memory(_));
+        match self {
+            Self::Nothing | Self::Committed => true,
+            Self::Inserted(rows) => memory(rows),
+            Self::Changed { added, removed } => memory(added) && memory(removed),
         }
     }
 }

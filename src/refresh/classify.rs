@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   Linear:  Projection | Filter | Alias | Union all | Unnest | inner Join | Scan          rows of the change only
-//!   Merge:   (Projection | Filter | Alias)* over Aggregate over Linear                     state + state(change)
+//!   Merge:   (Projection | Filter | Alias)* over a mergeable Aggregate over anything held  state + state(change)
+//!   Keyed:   anything held: outer, semi, anti joins, every aggregate, window, limit        the keys of the change
 //!   Full:    anything, when the definition asks for it
 //! ```
 //!
@@ -17,6 +18,7 @@ use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility, col};
 
 use crate::error::{Error, ErrorKind};
 use crate::name::TableName;
+use crate::refresh::normalize::asks_for_now;
 
 /// How a view can be kept.
 #[derive(Debug)]
@@ -38,6 +40,11 @@ pub enum Shape {
         /// A filter stands above the aggregate: groups can come and go from sight.
         having: bool,
     },
+    /// Recomputed where the change's keys are.
+    Keyed {
+        /// The plan.
+        plan: LogicalPlan,
+    },
     /// Recomputed.
     Full {
         /// The plan.
@@ -51,7 +58,19 @@ impl Shape {
     /// The analyzed plan.
     pub fn plan(&self) -> &LogicalPlan {
         match self {
-            Self::Linear { plan, .. } | Self::Merge { plan, .. } | Self::Full { plan, .. } => plan,
+            Self::Linear { plan, .. } | Self::Merge { plan, .. } | Self::Keyed { plan } | Self::Full { plan, .. } => {
+                plan
+            }
+        }
+    }
+
+    /// The mode that `system.refreshes` shows for an ordinary refresh.
+    pub fn mode(&self) -> &'static str {
+        match self {
+            Self::Linear { .. } => "append",
+            Self::Merge { .. } => "merge_state",
+            Self::Keyed { .. } => "replace_keys",
+            Self::Full { .. } => "full",
         }
     }
 }
@@ -77,7 +96,8 @@ pub struct Obstacle {
 }
 
 impl Obstacle {
-    fn new(operator: impl Into<String>, because: &str) -> Self {
+    /// Without a rewrite.
+    pub fn new(operator: impl Into<String>, because: &str) -> Self {
         Self { operator: operator.into(), because: because.into(), rewrite: None }
     }
 
@@ -103,19 +123,17 @@ impl Obstacle {
     }
 }
 
-/// The shape of an analyzed plan.
+/// The shape of a normalized plan.
 ///
 /// # Errors
 /// The first obstacle, from the top.
 pub fn classify(plan: &LogicalPlan) -> Result<Shape, Obstacle> {
+    held(plan)?;
     let mut having = false;
     let mut node = plan;
-    loop {
-        check_expressions(node)?;
+    while !moves(node) {
         match node {
-            LogicalPlan::Aggregate(aggregate) => {
-                check_aggregate(aggregate)?;
-                linear(&aggregate.input)?;
+            LogicalPlan::Aggregate(aggregate) if mergeable(aggregate) => {
                 return Ok(Shape::Merge { plan: plan.clone(), aggregate: aggregate.clone(), having });
             }
             LogicalPlan::Filter(filter) => {
@@ -127,11 +145,38 @@ pub fn classify(plan: &LogicalPlan) -> Result<Shape, Obstacle> {
             _ => break,
         }
     }
-    linear(plan)?;
-    Ok(Shape::Linear { plan: plan.clone(), carried: carry(plan) })
+    Ok(match linear(plan) {
+        true => Shape::Linear { plan: plan.clone(), carried: carry(plan) },
+        false => Shape::Keyed { plan: plan.clone() },
+    })
 }
 
-fn linear(plan: &LogicalPlan) -> Result<(), Obstacle> {
+/// Rows of the result follow from single rows of the inputs, and time does not move them.
+pub fn linear(plan: &LogicalPlan) -> bool {
+    let row_by_row = match plan {
+        LogicalPlan::TableScan(_)
+        | LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::Unnest(_) => true,
+        LogicalPlan::Join(join) => join.join_type == JoinType::Inner,
+        _ => false,
+    };
+    row_by_row && !moves(plan) && plan.inputs().into_iter().all(linear)
+}
+
+/// The operator's result changes as time passes.
+pub fn moves(plan: &LogicalPlan) -> bool {
+    plan.expressions().iter().any(asks_for_now)
+}
+
+/// Whether anything in the plan asks for the moment.
+pub fn moves_anywhere(plan: &LogicalPlan) -> bool {
+    moves(plan) || plan.inputs().into_iter().any(moves_anywhere)
+}
+
+fn held(plan: &LogicalPlan) -> Result<(), Obstacle> {
     check_expressions(plan)?;
     match plan {
         LogicalPlan::TableScan(_)
@@ -139,32 +184,35 @@ fn linear(plan: &LogicalPlan) -> Result<(), Obstacle> {
         | LogicalPlan::Filter(_)
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Union(_)
-        | LogicalPlan::Unnest(_) => {}
-        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {}
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Values(_) => {}
+        LogicalPlan::Join(join) if !join.null_aware => {}
+        LogicalPlan::Limit(limit) if ordered(&limit.input) => {}
         other => return Err(obstacle(other)),
     }
-    plan.inputs().into_iter().try_for_each(linear)
+    plan.inputs().into_iter().try_for_each(held)
+}
+
+fn ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(_) | LogicalPlan::SubqueryAlias(_) => ordered(plan.inputs()[0]),
+        _ => false,
+    }
 }
 
 fn obstacle(plan: &LogicalPlan) -> Obstacle {
     match plan {
-        LogicalPlan::Join(join) => Obstacle::new(
-            format!("{} JOIN", join.join_type.to_string().to_uppercase()),
-            "a row of one side can change rows that were written before",
-        ),
-        LogicalPlan::Aggregate(_) => Obstacle::new("GROUP BY below another operator", "its groups change")
-            .rewrite("make the inner aggregate a view of its own"),
-        LogicalPlan::Distinct(_) => Obstacle::new("DISTINCT", "needs the rows that were written before")
-            .rewrite("GROUP BY the columns and add count(*)"),
-        LogicalPlan::Window(_) => Obstacle::new("window function", "a new row changes others of its partition"),
-        LogicalPlan::Sort(_) => Obstacle::new("ORDER BY", "a table has no order")
-            .rewrite("leave ORDER BY to the queries that read the view"),
-        LogicalPlan::Limit(_) => Obstacle::new("LIMIT", "a new row can push out another"),
-        LogicalPlan::RecursiveQuery(_) => Obstacle::new("WITH RECURSIVE", "recursion is not held"),
-        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => {
-            Obstacle::new("VALUES or a query without FROM", "constants never change")
-                .rewrite("put the rows into a table with CREATE TABLE and INSERT")
+        LogicalPlan::Join(_) => Obstacle::new("NOT IN", "one NULL on its right side takes every row away")
+            .rewrite("write NOT EXISTS (SELECT ... WHERE right.column = left.column)"),
+        LogicalPlan::Limit(_) => {
+            Obstacle::new("LIMIT without ORDER BY", "any rows would do, so none can be kept").rewrite("add ORDER BY")
         }
+        LogicalPlan::RecursiveQuery(_) => Obstacle::new("WITH RECURSIVE", "recursion is not held"),
         other => Obstacle::new(other.display().to_string(), "is not held"),
     }
 }
@@ -176,8 +224,8 @@ fn check_expressions(plan: &LogicalPlan) -> Result<(), Obstacle> {
             found = match node {
                 Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::OuterReferenceColumn(..) => {
                     Some(
-                        Obstacle::new("subquery in an expression", "its rows are matched against all others")
-                            .rewrite("write it as an inner join"),
+                        Obstacle::new("subquery in an expression", "it cannot be written as a join")
+                            .rewrite("write it as a join, or put it into WHERE"),
                     )
                 }
                 Expr::ScalarFunction(call) => volatile(call.func.name(), call.func.signature().volatility),
@@ -193,14 +241,8 @@ fn check_expressions(plan: &LogicalPlan) -> Result<(), Obstacle> {
 }
 
 fn volatile(name: &str, volatility: Volatility) -> Option<Obstacle> {
-    match volatility {
-        Volatility::Volatile => Some(Obstacle::new(format!("{name}()"), "gives another value each time")),
-        Volatility::Stable if matches!(name, "now" | "current_date" | "current_time") => Some(
-            Obstacle::new(format!("{name}()"), "rows would have to change as time passes")
-                .rewrite("filter by time in the queries that read the view"),
-        ),
-        _ => None,
-    }
+    let volatile = volatility == Volatility::Volatile;
+    volatile.then(|| Obstacle::new(format!("{name}()"), "gives another value each time"))
 }
 
 /// Aggregates whose partial state is of bounded size and merges exactly, in any order.
@@ -236,28 +278,16 @@ const MERGEABLE: [&str; 29] = [
     "approx_distinct",
 ];
 
-fn check_aggregate(aggregate: &Aggregate) -> Result<(), Obstacle> {
-    if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
-        return Err(Obstacle::new("GROUPING SETS, ROLLUP or CUBE", "one row feeds several groups")
-            .rewrite("make one view for each grouping, or UNION ALL them in the query that reads"));
-    }
-    for expr in &aggregate.aggr_expr {
-        let Expr::AggregateFunction(call) = expr.clone().unalias() else {
-            return Err(Obstacle::new(expr.to_string(), "is not an aggregate function"));
-        };
-        let name = call.func.name().to_string();
-        if call.params.distinct {
-            return Err(Obstacle::new(format!("{name}(DISTINCT ...)"), "needs every value that was seen")
-                .rewrite("use approx_distinct, or group by the value in a view of its own"));
+/// Every call can be kept as partial state.
+fn mergeable(aggregate: &Aggregate) -> bool {
+    let sets = aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)));
+    let call = |expr: &Expr| match expr.clone().unalias() {
+        Expr::AggregateFunction(call) => {
+            !call.params.distinct && call.params.order_by.is_empty() && MERGEABLE.contains(&call.func.name())
         }
-        if !call.params.order_by.is_empty() {
-            return Err(Obstacle::new(format!("{name}(... ORDER BY ...)"), "depends on the order of all rows"));
-        }
-        if !MERGEABLE.contains(&name.as_str()) {
-            return Err(Obstacle::new(format!("{name}()"), "its partial state is not bounded, or depends on order"));
-        }
-    }
-    Ok(())
+        _ => false,
+    };
+    !sets && aggregate.aggr_expr.iter().all(call)
 }
 
 /// The plan with the source position as its last columns, where it is a chain over one table that has them.

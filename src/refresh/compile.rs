@@ -1,7 +1,7 @@
 //! From a view's SQL to what a refresh needs to know of it.
 //!
 //! ```text
-//! SQL ─▶ plan over empty tables ─▶ analyzer (types, coercion) ─▶ classify ─▶ Shape
+//! SQL ─▶ plan over empty tables ─▶ analyzer (types, coercion) ─▶ normalize ─▶ classify ─▶ Shape
 //!                                          │
 //!                                          └─▶ fingerprint: the plan, the rules for rows, the inputs' fingerprints
 //! ```
@@ -21,8 +21,9 @@ use crate::catalog::session::planning_session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, CreateMaterializedView, PartitionBy, RefreshMode};
-use crate::refresh::classify::{Shape, classify};
+use crate::refresh::classify::{Obstacle, Shape, classify};
 use crate::refresh::expect::Expectations;
+use crate::refresh::normalize::normalize;
 
 /// A view, ready to be refreshed.
 #[derive(Debug)]
@@ -68,10 +69,8 @@ pub struct ReadableTable {
 pub enum ReadableKind {
     /// A stream of events: to be copied row by row.
     Source,
-    /// Rows come, none change.
-    Appends,
-    /// Rows that are there change.
-    Rewrites,
+    /// A table with versions: ordinary, or a view's.
+    Table,
 }
 
 /// Everything that a view may read.
@@ -104,7 +103,13 @@ pub async fn compile(
         .map_err(|error| located(error, text, definition.query_offset, file))?;
     let inputs = inputs_of(&plan)?;
     let schema = stored_schema(plan.schema()).map_err(|error| error.with_location(at(definition.query_offset)))?;
-    let shape = match (definition.options.refresh_mode, classify(&plan)) {
+    // Names that the rules below make up differ from process to process.
+    let analyzed = plan.display_indent_schema().to_string();
+    let held = match normalize(&state, plan.clone()) {
+        Ok(kernel) => classify(&kernel),
+        Err(error) => Err(Obstacle::new("a subquery", error.message())),
+    };
+    let shape = match (definition.options.refresh_mode, held) {
         (RefreshMode::Full, _) => Shape::Full { plan, reason: "refresh_mode = 'full'".into() },
         (RefreshMode::Auto, Err(why)) => Shape::Full { plan, reason: why.reason() },
         (RefreshMode::Incremental, Err(why)) => {
@@ -116,7 +121,7 @@ pub async fn compile(
     let partitioned_by = partition_columns(definition, &schema).map_err(|error| error.with_location(at(0)))?;
     let expectations = Expectations::compile(&state, definition, &schema, text, file)?;
     check_row_rules(definition, &shape, &schema).map_err(|error| error.with_location(at(0)))?;
-    let fingerprint = fingerprint(&shape, definition, &schema, &inputs, readable);
+    let fingerprint = fingerprint(analyzed, &shape, definition, &schema, &inputs, readable);
     Ok(CompiledView {
         name: definition.name.clone(),
         definition: definition.clone(),
@@ -186,16 +191,10 @@ fn stored_type(data_type: &DataType) -> DataType {
     }
 }
 
-/// A source is a stream: it can be read once, row by row, and has no versions to join with. A table whose rows
-/// change can be followed by a full refresh only.
+/// A source is a stream: it can be read once, row by row, and has no versions to join with.
 fn check_inputs(shape: &Shape, inputs: &BTreeSet<TableName>, readable: &Readable) -> Result<()> {
-    let of_kind = |kind| inputs.iter().find(|name| readable.get(name).is_some_and(|table| table.kind == kind));
-    if let (Some(input), false) = (of_kind(ReadableKind::Rewrites), matches!(shape, Shape::Full { .. })) {
-        return Err(Error::new(ErrorKind::NotIncremental, format!("{input} changes rows that it has written"))
-            .with_detail(format!("a view over {input} can only be recomputed for now"))
-            .with_hint("WITH (refresh_mode = 'full'), or build the view on the rows that feed that one"));
-    }
-    let Some(source) = of_kind(ReadableKind::Source) else { return Ok(()) };
+    let source = |name: &&TableName| readable.get(*name).is_some_and(|table| table.kind == ReadableKind::Source);
+    let Some(source) = inputs.iter().find(source) else { return Ok(()) };
     match shape {
         Shape::Linear { .. } if inputs.len() == 1 => Ok(()),
         _ => Err(Error::new(ErrorKind::Definition, format!("{source} is a stream: it can only be copied row by row"))
@@ -266,13 +265,14 @@ fn check_row_rules(definition: &CreateMaterializedView, shape: &Shape, schema: &
 }
 
 fn fingerprint(
+    analyzed: String,
     shape: &Shape,
     definition: &CreateMaterializedView,
     schema: &SchemaRef,
     inputs: &BTreeSet<TableName>,
     readable: &Readable,
 ) -> String {
-    let mut text = shape.plan().display_indent_schema().to_string();
+    let mut text = analyzed;
     text += &format!("|{:?}|{schema:?}|{:?}", definition.partitioned_by, definition.options.unique_key);
     text += &format!("|{:?}|{:?}", definition.options.dedupe_within_ms, definition.options.refresh_mode);
     for expectation in &definition.expectations {

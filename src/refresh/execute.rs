@@ -38,6 +38,13 @@ pub async fn stream(state: &SessionState, plan: LogicalPlan) -> Result<SendableR
     Ok(execute_stream(plan, state.task_ctx())?)
 }
 
+/// The same state with `now()` meaning this moment, in microseconds since 1970 UTC.
+pub fn bound_now(base: &SessionState, now_us: i64) -> SessionState {
+    let mut state = base.clone();
+    state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(now_us);
+    state
+}
+
 /// A condition as a mask: NULL is not TRUE.
 pub fn mask(condition: &BooleanArray) -> BooleanArray {
     if condition.null_count() > 0 { prep_null_mask_filter(condition) } else { condition.clone() }

@@ -92,6 +92,11 @@ impl Expectations {
         self.rules.is_empty()
     }
 
+    /// One of them takes rows out.
+    pub fn removes(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.action, OnViolation::DropRow | OnViolation::QuarantineRow))
+    }
+
     /// One of them quarantines rows: the view has a quarantine table.
     pub fn quarantines(&self) -> bool {
         self.rules.iter().any(|rule| rule.action == OnViolation::QuarantineRow)

@@ -12,16 +12,19 @@
 //!  new files + new state, one pair per partition; one commit: remove the old files, add the new ones
 //! ```
 //!
+//! When rows went, too, the groups that they were in are replaced: their state is computed anew from the input's rows
+//! with those keys, and what was there is dropped.
+//!
 //! Copy on write: a refresh costs the change plus the files that hold its groups, never the whole view.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::compute::{and, concat_batches, filter_record_batch, not, take_record_batch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::{and, cast, concat_batches, filter_record_batch, not, take_record_batch};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::Column;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -38,11 +41,9 @@ use crate::refresh::combinator::AggregateCall;
 use crate::refresh::compile::CompiledView;
 use crate::refresh::execute::{collect, conform, mask};
 use crate::refresh::prune::{KeyColumn, may_hold};
-use crate::refresh::rewrite::{Versions, delta};
+use crate::refresh::replace::{KEYED_FILE_ROWS_MAX, order_of};
+use crate::refresh::restrict::Keys;
 use crate::storage::{DataFile, Snapshot, Storage};
-
-/// Rows in one file of a keyed view: a refresh rewrites whole files.
-const KEYED_FILE_ROWS_MAX: usize = 131_072;
 
 /// Pairs of a file and its state that are written at the same time.
 const FILES_CONCURRENT_MAX: usize = 4;
@@ -54,6 +55,21 @@ pub struct Merged {
     pub add: Vec<DataFile>,
     /// Files that they replace.
     pub remove: Vec<String>,
+    /// State was written that only a commit makes valid.
+    pub state: bool,
+    /// Rows of the touched groups as they are now, and as they were; only where somebody asked.
+    pub change: Option<(Vec<RecordBatch>, Vec<RecordBatch>)>,
+}
+
+/// The rows of the aggregate's input that a merge takes.
+#[derive(Debug)]
+pub enum Taken {
+    /// All there are: what was there before is ignored.
+    Everything(LogicalPlan),
+    /// Those that came; `None`: none did.
+    Inserted(Option<LogicalPlan>),
+    /// All of these groups.
+    OfKeys(Keys, LogicalPlan),
 }
 
 /// Everything that a merge works with.
@@ -74,39 +90,110 @@ pub struct Merge<'a> {
 }
 
 impl Merge<'_> {
-    /// Carry out a merge into `snapshot`; `from_scratch` ignores what is there.
+    /// Carry out a merge into `snapshot`. `shown`: give the change of the view's rows, too.
     ///
     /// # Errors
     /// `Query` from the view's expressions; `Corrupt` when state is missing; `Storage`.
-    pub async fn run(
-        &self,
-        snapshot: &Snapshot,
-        epoch: Epoch,
-        versions: &Versions,
-        from_scratch: bool,
-    ) -> Result<Merged> {
+    pub async fn run(&self, snapshot: &Snapshot, epoch: Epoch, taken: Taken, shown: bool) -> Result<Merged> {
         let calls = self.calls()?;
-        let Some(changed) = self.changed(&calls, versions, snapshot.files.is_empty() || from_scratch).await? else {
-            return Ok(Merged::default());
+        let anew = matches!(taken, Taken::Everything(_));
+        let (plan, replaced) = match taken {
+            Taken::Everything(plan) => (Some(plan), None),
+            Taken::Inserted(plan) => (plan, None),
+            Taken::OfKeys(keys, plan) => (Some(plan), Some(keys)),
+        };
+        let changed = self.changed(&calls, plan, snapshot.files.is_empty() || anew).await?;
+        let keys = match &replaced {
+            Some(keys) => keys.clone(),
+            None if changed.is_empty() => return Ok(Merged::default()),
+            None => self.keys(&changed)?,
         };
         let mut old = Vec::new();
         let mut remove = Vec::new();
-        if from_scratch || self.having {
+        if anew || self.having {
             remove.extend(snapshot.files.iter().map(|file| file.path.clone()));
-            if self.having && !from_scratch && snapshot.epoch > 0 {
+            if self.having && !anew && snapshot.epoch > 0 {
                 let path = self.whole_state_path(snapshot.epoch);
                 let state = self.storage.read_state(&path).await.map_err(|error| missing(error, self.view, &path))?;
                 old.extend(state.iter().cloned());
             }
         } else {
-            for (file, state) in self.touched(snapshot, &changed).await? {
+            for (file, state) in self.touched(snapshot, &keys).await? {
                 remove.push(file.path.clone());
                 old.extend(state.iter().cloned());
             }
         }
-        let rows = self.finish(&calls, changed, old).await?;
+        let Some(schema) = changed.first().or(old.first()).map(|batch| nullable(&batch.schema())) else {
+            if self.having {
+                self.storage.write_state(&self.whole_state_path(epoch), &[]).await?;
+            }
+            return Ok(Merged { remove, state: self.having, ..Merged::default() });
+        };
+        let sides = sides(&schema, changed, old, &keys, replaced.is_some())?;
+        let before = if shown { self.shown(&calls, &schema, sides.gone.clone()).await? } else { vec![] };
+        let mut one = sides.one;
+        match replaced {
+            Some(_) => one.extend(sides.new),
+            None if sides.gone.is_empty() => one.extend(sides.new),
+            None => {
+                let both = sides.new.into_iter().chain(sides.gone).collect();
+                let merged = collect(self.state, self.merged(&calls, self.groups(&schema, both)?)?).await?;
+                one.extend(merged.into_iter().map(|batch| renamed(&schema, batch)).collect::<Result<Vec<_>>>()?);
+            }
+        }
+        let rows = self.finish(&calls, &schema, one).await?;
+        let change = if shown { Some((self.shown_of(&rows, &keys)?, before)) } else { None };
         let add = self.write(snapshot, epoch, rows).await?;
-        Ok(Merged { add, remove })
+        Ok(Merged { add, remove, state: self.having, change })
+    }
+
+    /// The keys of these groups.
+    fn keys(&self, changed: &[RecordBatch]) -> Result<Keys> {
+        let all = concat_batches(&changed[0].schema(), changed)?;
+        Keys::new(all.columns()[..self.aggregate.group_expr.len()].to_vec(), all.num_rows())
+    }
+
+    /// What the view shows of these groups.
+    async fn shown(
+        &self,
+        calls: &[(AggregateCall, AggregateFunction)],
+        schema: &SchemaRef,
+        groups: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
+        if groups.is_empty() {
+            return Ok(vec![]);
+        }
+        let rows = self.finish(calls, schema, groups).await?;
+        self.visible(&rows).map(|(shown, _)| vec![shown])
+    }
+
+    /// What the view shows of the finished groups that have one of these keys.
+    fn shown_of(&self, rows: &RecordBatch, keys: &Keys) -> Result<Vec<RecordBatch>> {
+        let wanted = hashes(keys.columns(), keys.len())?.into_iter().collect::<HashSet<_>>();
+        let schema = rows.schema();
+        let columns = (0..self.aggregate.group_expr.len()).filter_map(|key| schema.index_of(&format!("__k{key}")).ok());
+        let columns = columns.map(|index| Arc::clone(rows.column(index))).collect::<Vec<_>>();
+        let hashes = hashes(&columns, rows.num_rows())?;
+        let mask = hashes.iter().map(|hash| Some(wanted.contains(hash))).collect::<BooleanArray>();
+        let rows = filter_record_batch(rows, &mask)?;
+        self.visible(&rows).map(|(shown, _)| vec![shown])
+    }
+
+    /// The view's columns of finished groups, those that HAVING leaves out left out; and which it keeps.
+    fn visible(&self, rows: &RecordBatch) -> Result<(RecordBatch, Option<BooleanArray>)> {
+        let visible = self.view.schema.fields().len();
+        let shown = conform(&rows.project(&(0..visible).collect::<Vec<_>>())?, &self.view.schema)?;
+        let mut keep: Option<BooleanArray> = None;
+        for (index, field) in rows.schema().fields().iter().enumerate().skip(visible) {
+            if field.name().starts_with("__keep") {
+                let mask = mask(rows.column(index).as_boolean());
+                keep = Some(keep.map_or(Ok(mask.clone()), |so_far| and(&so_far, &mask))?);
+            }
+        }
+        match &keep {
+            Some(mask) => Ok((filter_record_batch(&shown, mask)?, keep)),
+            None => Ok((shown, None)),
+        }
     }
 
     fn calls(&self) -> Result<Vec<(AggregateCall, AggregateFunction)>> {
@@ -125,21 +212,21 @@ impl Merge<'_> {
         Ok(calls)
     }
 
-    /// The change's groups with their partial state; `None` when no group is touched.
+    /// The groups of these rows with their partial state.
     async fn changed(
         &self,
         calls: &[(AggregateCall, AggregateFunction)],
-        versions: &Versions,
+        rows: Option<LogicalPlan>,
         first: bool,
-    ) -> Result<Option<Vec<RecordBatch>>> {
-        let input = match delta(&self.aggregate.input, versions)? {
+    ) -> Result<Vec<RecordBatch>> {
+        let input = match rows {
             Some(plan) => plan,
             // An aggregate without keys has one row, even of no input.
             None if first && self.aggregate.group_expr.is_empty() => LogicalPlan::EmptyRelation(EmptyRelation {
                 produce_one_row: false,
                 schema: Arc::clone(self.aggregate.input.schema()),
             }),
-            None => return Ok(None),
+            None => return Ok(vec![]),
         };
         let states = calls.iter().map(|(call, function)| {
             let params = function.params.clone();
@@ -155,8 +242,7 @@ impl Merge<'_> {
         let aggregate = Aggregate::try_new(Arc::new(input), self.aggregate.group_expr.clone(), states.collect())?;
         let plan = self.named(aggregate)?;
         let batches = collect(self.state, plan).await?;
-        let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0).collect::<Vec<_>>();
-        Ok((!batches.is_empty()).then_some(batches))
+        Ok(batches.into_iter().filter(|batch| batch.num_rows() > 0).collect())
     }
 
     /// Rename an aggregate's columns to `__k0.. , __s0..`.
@@ -172,23 +258,14 @@ impl Merge<'_> {
     }
 
     /// The files that hold one of the changed keys, with their state.
-    async fn touched(
-        &self,
-        snapshot: &Snapshot,
-        changed: &[RecordBatch],
-    ) -> Result<Vec<(Arc<DataFile>, Arc<Vec<RecordBatch>>)>> {
-        let Some(first) = changed.first() else { return Ok(vec![]) };
-        if self.having {
-            return Err(Error::new(ErrorKind::Internal, "HAVING has one state for all files"));
-        }
-        let keys = concat_batches(&first.schema(), changed)?;
+    async fn touched(&self, snapshot: &Snapshot, keys: &Keys) -> Result<Vec<(Arc<DataFile>, Arc<Vec<RecordBatch>>)>> {
         let count = self.aggregate.group_expr.len();
-        let columns = self.key_columns(&keys);
-        let candidates = may_hold(&snapshot.files, &snapshot.partitioned_by, &columns, keys.num_rows())?;
+        let columns = self.key_columns(keys);
+        let candidates = may_hold(&snapshot.files, &snapshot.partitioned_by, &columns, keys.len())?;
         if candidates.is_empty() {
             return Ok(vec![]);
         }
-        let wanted = hashes(&keys.columns()[..count], keys.num_rows())?.into_iter().collect::<HashSet<_>>();
+        let wanted = hashes(keys.columns(), keys.len())?.into_iter().collect::<HashSet<_>>();
         let mut touched = Vec::new();
         for file in candidates {
             let path = self.state_path(&file.path);
@@ -207,30 +284,21 @@ impl Merge<'_> {
     }
 
     /// Group keys that the view shows as they are: what files can be pruned by.
-    fn key_columns(&self, keys: &RecordBatch) -> Vec<KeyColumn> {
+    fn key_columns(&self, keys: &Keys) -> Vec<KeyColumn> {
         let outputs = self.plan.schema().columns();
         let key_of = |output: &Column| key_of_output(self.plan, output, self.aggregate);
         let shown = outputs.iter().filter_map(|output| Some((output.name.clone(), key_of(output)?)));
-        shown.map(|(name, key)| KeyColumn { name, values: Arc::clone(keys.column(key)) }).collect()
+        shown.map(|(name, key)| KeyColumn { name, values: Arc::clone(&keys.columns()[key]) }).collect()
     }
 
-    /// Merge state, finish it, and compute the view's columns: `[view's columns][__keep..][__k..][__s..]`.
+    /// Finish groups, and compute the view's columns: `[view's columns][__keep..][__k..][__s..]`.
     async fn finish(
         &self,
         calls: &[(AggregateCall, AggregateFunction)],
-        changed: Vec<RecordBatch>,
-        old: Vec<RecordBatch>,
+        schema: &SchemaRef,
+        groups: Vec<RecordBatch>,
     ) -> Result<RecordBatch> {
-        let schema = nullable(&changed[0].schema());
-        let conform = |batch: RecordBatch| Ok(RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?);
-        let changed = changed.into_iter().map(conform).collect::<Result<Vec<_>>>()?;
-        let old = old.into_iter().map(conform).collect::<Result<Vec<_>>>()?;
-        let Sides { both, mut one } = sides(changed, old, self.aggregate.group_expr.len())?;
-        if !both.is_empty() {
-            let merged = collect(self.state, self.merged(calls, self.groups(&schema, both)?)?).await?;
-            one.extend(merged.into_iter().map(conform).collect::<Result<Vec<_>>>()?);
-        }
-        let finished = self.finished(calls, self.groups(&schema, one)?)?;
+        let finished = self.finished(calls, self.groups(schema, groups)?)?;
         let plan = above(self.plan, &finished)?;
         let schema = Arc::clone(plan.schema().inner());
         let batches = collect(self.state, plan).await?;
@@ -272,22 +340,17 @@ impl Merge<'_> {
 
     /// Stage the view's rows and write their state beside them, a pair of files per partition.
     async fn write(&self, snapshot: &Snapshot, epoch: Epoch, rows: RecordBatch) -> Result<Vec<DataFile>> {
-        let visible = self.view.schema.fields().len();
-        let rows = self.sorted(rows)?;
-        let shown = conform(&rows.project(&(0..visible).collect::<Vec<_>>())?, &self.view.schema)?;
-        let mut keep: Option<BooleanArray> = None;
-        let mut state_columns = Vec::new();
-        for (index, field) in rows.schema().fields().iter().enumerate().skip(visible) {
-            if field.name().starts_with("__keep") {
-                let mask = mask(rows.column(index).as_boolean());
-                keep = Some(keep.map_or(Ok(mask.clone()), |so_far| and(&so_far, &mask))?);
-            } else {
-                state_columns.push(index);
-            }
+        if rows.num_rows() == 0 && !self.having {
+            return Ok(vec![]);
         }
-        let state = rows.project(&state_columns)?;
+        let rows = self.sorted(rows)?;
+        let schema = rows.schema();
+        let held = schema.fields().iter().enumerate().skip(self.view.schema.fields().len());
+        let held = held.filter(|(_, field)| !field.name().starts_with("__keep"));
+        let state = rows.project(&held.map(|(index, _)| index).collect::<Vec<_>>())?;
+        let (shown, _) = self.visible(&rows)?;
         if self.having {
-            return self.write_whole(snapshot, epoch, &shown, keep.as_ref(), &state).await;
+            return self.write_whole(snapshot, epoch, shown, &state).await;
         }
         let pairs = self.ranges(&shown)?.into_iter().map(|(start, length)| {
             let (shown, state) = (shown.slice(start, length), state.slice(start, length));
@@ -308,15 +371,10 @@ impl Merge<'_> {
         &self,
         snapshot: &Snapshot,
         epoch: Epoch,
-        shown: &RecordBatch,
-        keep: Option<&BooleanArray>,
+        shown: RecordBatch,
         state: &RecordBatch,
     ) -> Result<Vec<DataFile>> {
         self.storage.write_state(&self.whole_state_path(epoch), std::slice::from_ref(state)).await?;
-        let shown = match keep {
-            Some(mask) => filter_record_batch(shown, mask)?,
-            None => shown.clone(),
-        };
         if shown.num_rows() == 0 {
             return Ok(vec![]);
         }
@@ -341,14 +399,8 @@ impl Merge<'_> {
         if order.is_empty() || rows.num_rows() < 2 {
             return Ok(rows);
         }
-        // Compared as bytes: a comparison that goes from column to column costs several times as much.
         let columns = order.iter().map(|index| Arc::clone(rows.column(*index))).collect::<Vec<_>>();
-        let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-        let keys = RowConverter::new(fields)?.convert_columns(&columns)?;
-        let mut order = keys.iter().zip(0_u32..).collect::<Vec<_>>();
-        order.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        let order = UInt32Array::from_iter_values(order.into_iter().map(|(_, row)| row));
-        Ok(take_record_batch(&rows, &order)?)
+        Ok(take_record_batch(&rows, &order_of(&columns)?)?)
     }
 
     /// Ranges of equal partition values, cut at the size of a file.
@@ -422,36 +474,82 @@ fn above(plan: &LogicalPlan, finished: &LogicalPlan) -> Result<LogicalPlan> {
 
 /// Groups of the change and groups that were there.
 struct Sides {
-    /// Rows of groups that are on both sides.
-    both: Vec<RecordBatch>,
-    /// Rows of groups that are on one side only: nothing to merge.
+    /// The change's groups.
+    new: Vec<RecordBatch>,
+    /// Groups that were there and have one of the keys.
+    gone: Vec<RecordBatch>,
+    /// Groups that were there and have none of them, and groups of the change that were not there.
     one: Vec<RecordBatch>,
 }
 
-/// Tell groups on both sides from the others, by the hashes of their keys: an accident only sends a group to `both`
-/// that need not be there.
-fn sides(changed: Vec<RecordBatch>, old: Vec<RecordBatch>, keys: usize) -> Result<Sides> {
-    let mut sides = Sides { both: vec![], one: vec![] };
+/// Tell groups that the keys name from the others. By the hashes of the keys, where an accident only sends a group to
+/// be merged that need not be; by the keys themselves where what is named goes (`exact`).
+fn sides(
+    schema: &SchemaRef,
+    changed: Vec<RecordBatch>,
+    old: Vec<RecordBatch>,
+    keys: &Keys,
+    exact: bool,
+) -> Result<Sides> {
+    let changed = changed.into_iter().map(|batch| renamed(schema, batch)).collect::<Result<Vec<_>>>()?;
+    let old = old.into_iter().map(|batch| renamed(schema, batch)).collect::<Result<Vec<_>>>()?;
+    let mut sides = Sides { new: vec![], gone: vec![], one: vec![] };
     if old.is_empty() {
-        sides.one = changed;
+        sides.new = changed;
         return Ok(sides);
     }
-    let hashes_of = |batches: &[RecordBatch]| {
-        batches.iter().map(|batch| hashes(&batch.columns()[..keys], batch.num_rows())).collect::<Result<Vec<_>>>()
-    };
-    let (new_hashes, old_hashes) = (hashes_of(&changed)?, hashes_of(&old)?);
-    let new_set = new_hashes.iter().flatten().copied().collect::<HashSet<_>>();
-    let old_set = old_hashes.iter().flatten().copied().collect::<HashSet<_>>();
-    let new = changed.into_iter().zip(new_hashes).map(|pair| (pair, &old_set));
-    let old = old.into_iter().zip(old_hashes).map(|pair| (pair, &new_set));
-    for ((batch, hashes), others) in new.chain(old) {
-        let mask = hashes.iter().map(|hash| Some(others.contains(hash))).collect::<BooleanArray>();
-        sides.both.push(filter_record_batch(&batch, &mask)?);
+    let width = keys.columns().len();
+    let wanted = hashes(keys.columns(), keys.len())?.into_iter().collect::<HashSet<_>>();
+    let named = if exact && width > 0 { Some(Named::new(keys, &old[0].columns()[..width])?) } else { None };
+    let mut there = HashSet::new();
+    for batch in old {
+        let hashes = hashes(&batch.columns()[..width], batch.num_rows())?;
+        let mask = match &named {
+            Some(named) => named.mask(&batch.columns()[..width])?,
+            None => hashes.iter().map(|hash| Some(wanted.contains(hash))).collect::<BooleanArray>(),
+        };
+        there.extend(hashes);
+        sides.gone.push(filter_record_batch(&batch, &mask)?);
         sides.one.push(filter_record_batch(&batch, &not(&mask)?)?);
     }
-    sides.both.retain(|batch| batch.num_rows() > 0);
-    sides.one.retain(|batch| batch.num_rows() > 0);
+    for batch in changed {
+        let hashes = hashes(&batch.columns()[..width], batch.num_rows())?;
+        let mask = hashes.iter().map(|hash| Some(there.contains(hash))).collect::<BooleanArray>();
+        sides.new.push(filter_record_batch(&batch, &mask)?);
+        sides.one.push(filter_record_batch(&batch, &not(&mask)?)?);
+    }
+    for side in [&mut sides.new, &mut sides.gone, &mut sides.one] {
+        side.retain(|batch| batch.num_rows() > 0);
+    }
     Ok(sides)
+}
+
+/// Keys to be compared as they are.
+struct Named {
+    converter: RowConverter,
+    rows: HashSet<OwnedRow>,
+}
+
+impl Named {
+    /// `like` has the types that the keys are compared with.
+    fn new(keys: &Keys, like: &[ArrayRef]) -> Result<Self> {
+        let fields = like.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+        let converter = RowConverter::new(fields)?;
+        let columns = keys.columns().iter().zip(like).map(|(column, like)| cast(column, like.data_type()));
+        let rows = converter.convert_columns(&columns.collect::<Result<Vec<_>, _>>()?)?;
+        let rows = rows.iter().map(|row| row.owned()).collect();
+        Ok(Self { converter, rows })
+    }
+
+    fn mask(&self, columns: &[ArrayRef]) -> Result<BooleanArray> {
+        let rows = self.converter.convert_columns(columns)?;
+        Ok(rows.iter().map(|row| Some(self.rows.contains(&row.owned()))).collect())
+    }
+}
+
+/// The same columns under this schema.
+fn renamed(schema: &SchemaRef, batch: RecordBatch) -> Result<RecordBatch> {
+    Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?)
 }
 
 /// A hash of each key.

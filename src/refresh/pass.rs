@@ -138,6 +138,20 @@ impl Pass {
         }
     }
 
+    /// What `now()` meant in the epoch of this frontier.
+    ///
+    /// # Errors
+    /// `Internal` when the record of the frontier is gone.
+    pub fn now_at(&self, frontier: Epoch) -> Result<i64> {
+        match frontier {
+            0 => Ok(self.record.now_us),
+            _ if frontier == self.previous.epoch => Ok(self.previous.now_us),
+            _ => self.history.get(&frontier).map(|record| record.now_us).ok_or_else(|| {
+                Error::new(ErrorKind::Internal, format!("the published record of epoch {frontier} is gone"))
+            }),
+        }
+    }
+
     /// Carry the epoch out.
     ///
     /// # Errors

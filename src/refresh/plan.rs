@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::refresh::change::Change;
-use crate::refresh::classify::Shape;
+use crate::refresh::classify::{Shape, linear};
+use crate::refresh::keyed::{shown_key, topmost};
 
 /// How one view is refreshed in one epoch. The same value is executed, explained and recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,11 @@ pub enum RefreshPlan {
     },
     /// Old partial state and the state of the change are merged, group by group.
     MergeState {
+        /// Why this is right.
+        reason: String,
+    },
+    /// Rows of the change's keys are recomputed and replaced.
+    ReplaceKeys {
         /// Why this is right.
         reason: String,
     },
@@ -36,6 +42,7 @@ impl RefreshPlan {
             Self::Nothing => "nothing",
             Self::Append { .. } => "append",
             Self::MergeState { .. } => "merge_state",
+            Self::ReplaceKeys { .. } => "replace_keys",
             Self::Full { .. } => "full",
         }
     }
@@ -44,44 +51,90 @@ impl RefreshPlan {
     pub fn reason(&self) -> &str {
         match self {
             Self::Nothing => "its inputs have not changed",
-            Self::Append { reason } | Self::MergeState { reason } | Self::Full { reason } => reason,
+            Self::Append { reason }
+            | Self::MergeState { reason }
+            | Self::ReplaceKeys { reason }
+            | Self::Full { reason } => reason,
         }
     }
 }
 
-/// Decide. `first`: the view has never been refreshed. `requested`: why a full refresh is asked for, if it is.
+/// What `choose` knows of a refresh.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// The view's shape.
+    pub shape: &'a Shape,
+    /// What came to its inputs.
+    pub changes: &'a BTreeMap<TableName, Change>,
+    /// The view has never been refreshed.
+    pub first: bool,
+    /// Why a full refresh is asked for, if it is.
+    pub requested: Option<&'a str>,
+    /// The moment is another one, and the view asks for it.
+    pub moved: bool,
+    /// Rows of the inputs, where `refresh_mode = 'auto'` lets cost decide.
+    pub auto_rows: Option<u64>,
+    /// The view removes repetitions or bad rows as they come.
+    pub judges_rows: bool,
+}
+
+/// A change of more than one row in so many of its inputs' costs more to follow than to recompute: a keyed refresh
+/// reads what is touched twice, and writes whole files.
+const AUTO_CHANGED_SHARE_MAX: u64 = 4;
+
+/// Decide.
 ///
 /// # Errors
-/// `NotIncremental` when rows of an input were changed and nobody asked for a full refresh.
-pub fn choose(
-    view: &TableName,
-    shape: &Shape,
-    changes: &BTreeMap<TableName, Change>,
-    first: bool,
-    requested: Option<&str>,
-) -> Result<RefreshPlan> {
-    if let Some(reason) = requested {
+/// `NotIncremental` when rows of an input were changed that the view cannot follow.
+pub fn choose(view: &TableName, at: &Situation<'_>) -> Result<RefreshPlan> {
+    if let Some(reason) = at.requested {
         return Ok(RefreshPlan::Full { reason: reason.into() });
     }
-    let nothing = changes.values().all(|change| matches!(change, Change::Nothing));
-    if let Shape::Full { reason, .. } = shape {
+    let nothing = at.changes.values().all(|change| matches!(change, Change::Nothing)) && !at.moved;
+    if let Shape::Full { reason, .. } = at.shape {
         let reason = reason.clone();
-        return Ok(if nothing && !first { RefreshPlan::Nothing } else { RefreshPlan::Full { reason } });
+        return Ok(if nothing && !at.first { RefreshPlan::Nothing } else { RefreshPlan::Full { reason } });
     }
-    if let Some((input, _)) = changes.iter().find(|(_, change)| matches!(change, Change::Rewritten)) {
-        return Err(Error::new(ErrorKind::NotIncremental, format!("rows of {input} were changed or removed"))
-            .with_detail(format!("{view} is kept by {}, which follows insertions", kept_by(shape)))
-            .with_hint(format!("REFRESH MATERIALIZED VIEW {view} FULL recomputes it once")));
+    if at.first && !matches!(at.shape, Shape::Linear { .. }) {
+        return Ok(first(at.shape));
     }
-    let ungrouped = matches!(shape, Shape::Merge { aggregate, .. } if aggregate.group_expr.is_empty());
-    if nothing && !(first && ungrouped) {
+    if nothing {
         return Ok(RefreshPlan::Nothing);
     }
-    let reason = kept_by(shape);
-    Ok(match shape {
-        Shape::Merge { .. } => RefreshPlan::MergeState { reason },
-        _ => RefreshPlan::Append { reason },
+    let changed = at.changes.values().map(Change::rows).sum::<u64>();
+    if let Some(rows) = at.auto_rows.filter(|rows| changed.saturating_mul(AUTO_CHANGED_SHARE_MAX) > *rows) {
+        let reason = format!("auto: {changed} changed rows, {rows} in the inputs: recomputing reads less");
+        return Ok(RefreshPlan::Full { reason });
+    }
+    let inserts =
+        at.changes.values().all(|change| matches!(change, Change::Nothing | Change::Inserted(_))) && !at.moved;
+    let reason = kept_by(at.shape);
+    Ok(match at.shape {
+        Shape::Linear { .. } if inserts => RefreshPlan::Append { reason },
+        Shape::Linear { .. } if at.judges_rows => {
+            let changed = at.changes.iter().find(|(_, change)| matches!(change, Change::Changed { .. }));
+            let input = changed.map_or_else(String::new, |(name, _)| name.to_string());
+            return Err(Error::new(ErrorKind::NotIncremental, format!("rows of {input} were changed or removed"))
+                .with_detail(format!(
+                    "{view} removes repetitions or bad rows as they come, and follows insertions only"
+                ))
+                .with_hint(format!("REFRESH MATERIALIZED VIEW {view} FULL recomputes it once")));
+        }
+        Shape::Linear { .. } => RefreshPlan::ReplaceKeys { reason: "rows went, and their rows go with them".into() },
+        Shape::Merge { aggregate, .. } if inserts && linear(&aggregate.input) => RefreshPlan::MergeState { reason },
+        Shape::Merge { .. } => RefreshPlan::ReplaceKeys {
+            reason: "groups that rows may have left are computed anew, and their state with them".into(),
+        },
+        _ => RefreshPlan::ReplaceKeys { reason },
     })
+}
+
+/// The first refresh has nothing to build on.
+fn first(shape: &Shape) -> RefreshPlan {
+    match shape {
+        Shape::Merge { .. } => RefreshPlan::MergeState { reason: kept_by(shape) },
+        _ => RefreshPlan::Full { reason: "the first refresh".into() },
+    }
 }
 
 /// One line on how a shape is kept.
@@ -89,6 +142,17 @@ pub fn kept_by(shape: &Shape) -> String {
     match shape {
         Shape::Linear { .. } => "each row follows from the rows of the change".into(),
         Shape::Full { reason, .. } => reason.clone(),
+        Shape::Keyed { plan } => match shown_key(plan) {
+            Some(key) if key.is_empty() => {
+                format!("{} has one key for all rows: recomputed from what is below it", topmost(plan).display())
+            }
+            Some(key) => {
+                let columns = plan.schema().columns();
+                let names = key.into_iter().map(|at| columns[at].name.clone()).collect::<Vec<_>>();
+                format!("rows with the change's {} are computed anew", names.join(", "))
+            }
+            None => "the difference is computed from the keys of the change, and applied row by row".into(),
+        },
         Shape::Merge { aggregate, having, .. } => {
             let calls = aggregate.aggr_expr.iter().map(|expr| match expr {
                 datafusion::logical_expr::Expr::AggregateFunction(call) => call.func.name().to_string(),
@@ -97,8 +161,11 @@ pub fn kept_by(shape: &Shape) -> String {
             let mut names = calls.collect::<Vec<_>>();
             names.sort();
             names.dedup();
+            if names.is_empty() {
+                return "a group is kept once it is seen, while the inputs only insert".into();
+            }
             let having = if *having { "; HAVING rewrites the whole view" } else { "" };
-            format!("{} merge exactly, and the inputs only insert{having}", names.join(", "))
+            format!("{} merge exactly, while the inputs only insert{having}", names.join(", "))
         }
     }
 }

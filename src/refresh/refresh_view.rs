@@ -2,28 +2,37 @@
 //!
 //! ```text
 //!   table has txn >= E ─▶ done before a crash: read its change back
-//!   inputs' changes ─▶ plan::choose ─▶ Nothing | append | merge | full ─▶ Work { add, remove, change }
+//!   inputs' changes ─▶ plan::choose ─▶ Nothing | append | merge | replace | full ─▶ Work { add, remove, change }
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::TableReference;
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
-use crate::epoch::{RefreshFacts, Version};
+use crate::epoch::{Epoch, RefreshFacts, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
+use crate::parser::RefreshMode;
 use crate::refresh::append::Append;
 use crate::refresh::change::{Change, Rows};
-use crate::refresh::classify::Shape;
-use crate::refresh::execute::{conform, stream};
-use crate::refresh::merge::Merge;
-use crate::refresh::pass::{Pass, ViewSlot, facts_path, inserted, source_schema};
-use crate::refresh::plan::{RefreshPlan, choose};
-use crate::refresh::rewrite::{Providers, Versions, at, delta, needs};
+use crate::refresh::classify::{Shape, moves_anywhere};
+use crate::refresh::execute::{bound_now, collect, conform, stream};
+use crate::refresh::inputs::{Which, change_between, change_of, input_rows};
+use crate::refresh::keyed::shown_key;
+use crate::refresh::merge::{Merge, Taken};
+use crate::refresh::pass::{Pass, ViewSlot, facts_path, inserted};
+use crate::refresh::plan::{RefreshPlan, Situation, choose};
+use crate::refresh::replace::{KEYED_FILE_ROWS_MAX, Replacement};
+use crate::refresh::restrict::{Keys, Moment, Restriction};
+use crate::refresh::rewrite::{at, delta};
 use crate::refresh::unique::UniqueIndex;
+use crate::refresh::weighted::{Moved, consolidate, weigh};
 use crate::storage::{DataFile, Snapshot};
 
 /// Rows that a full refresh stages at a time.
@@ -79,23 +88,38 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
     for input in &view.inputs {
         changes.insert(input.clone(), change_of(pass, input, frontier).await?);
     }
-    let requested = pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str);
-    let plan = choose(&view.name, &view.shape, &changes, frontier == 0, requested)?;
+    let options = &view.definition.options;
+    let moved = frontier > 0 && moves_anywhere(view.shape.plan()) && pass.now_at(frontier)? != pass.record.now_us;
+    let auto_rows = match options.refresh_mode {
+        RefreshMode::Auto => Some(input_rows(pass, view).await?),
+        _ => None,
+    };
+    let situation = Situation {
+        shape: &view.shape,
+        changes: &changes,
+        first: frontier == 0,
+        requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
+        moved,
+        auto_rows,
+        judges_rows: !options.unique_key.is_empty() || slot.view.expectations.removes(),
+    };
+    let plan = choose(&view.name, &situation)?;
     facts.mode = plan.mode().into();
     facts.reason = plan.reason().into();
     facts.rows_in = changes.values().map(Change::rows).sum();
     tracing::debug!(view = %view.name, epoch = pass.record.epoch, mode = %facts.mode, rows_in = facts.rows_in, "refresh");
     let _permit = pass.permits.acquire().await.map_err(|_| Error::new(ErrorKind::Cancelled, "shutting down"))?;
-    let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before };
+    let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before, frontier };
     let work = match plan {
         RefreshPlan::Nothing => Work::nothing(before),
         RefreshPlan::Append { .. } => refresh.append(&changes, false, facts).await?,
-        RefreshPlan::MergeState { .. } => refresh.merge(&changes, false).await?,
-        RefreshPlan::Full { .. } => match &view.shape {
-            Shape::Full { plan, .. } => refresh.full(plan).await?,
-            Shape::Linear { .. } => refresh.append(&refresh.everything().await?, true, facts).await?,
-            Shape::Merge { .. } => refresh.merge(&refresh.everything().await?, true).await?,
+        RefreshPlan::MergeState { .. } if frontier == 0 => refresh.merge(Taking::Everything).await?,
+        RefreshPlan::MergeState { .. } => refresh.merge(Taking::Inserted(&changes)).await?,
+        RefreshPlan::ReplaceKeys { .. } => match &view.shape {
+            Shape::Merge { .. } => refresh.merge(Taking::OfKeys(&changes)).await?,
+            _ => refresh.replace(&changes, facts).await?,
         },
+        RefreshPlan::Full { .. } => refresh.recompute(facts).await?,
     };
     facts.rows_out = work.add.iter().map(|file| file.rows).sum();
     facts.bytes_written = work.add.iter().map(|file| file.size).sum();
@@ -125,63 +149,23 @@ async fn landed(
     Ok(Work { before, already: Some(snapshot.version), touches: true, change, ..Work::default() })
 }
 
-/// What came to an input since this frontier.
-async fn change_of(pass: &Pass, input: &TableName, frontier: u64) -> Result<Change> {
-    if let Some(batches) = pass.slices.get(input) {
-        return Ok(match batches.iter().all(|batch| batch.num_rows() == 0) {
-            true => Change::Nothing,
-            false => Change::Inserted(Rows::Memory(Arc::clone(batches))),
-        });
-    }
-    let seen = pass.seen(input, frontier)?;
-    if let Some(marks) = pass.marks.get(input) {
-        let computed = marks.computed.wait().await.as_ref().map_err(Clone::clone)?;
-        if computed.before == seen {
-            return Ok(computed.change.clone());
-        }
-        let state = marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
-        return change_between(pass, &state.location, seen, state.version).await;
-    }
-    match current(pass, input) {
-        Some((location, version)) => change_between(pass, &location, seen, version).await,
-        None => Ok(Change::Nothing),
-    }
+/// Which rows a merge takes.
+enum Taking<'a> {
+    Everything,
+    Inserted(&'a BTreeMap<TableName, Change>),
+    OfKeys(&'a BTreeMap<TableName, Change>),
 }
 
-/// Where an input that takes no part stands in this epoch.
-fn current(pass: &Pass, input: &TableName) -> Option<(String, Version)> {
-    if let (Some(version), Some(location)) = (pass.record.tables.get(input), pass.tables.get(input)) {
-        return Some((location.clone(), *version));
-    }
-    pass.before(input).map(|state| (state.location.clone(), state.version))
-}
-
-async fn change_between(pass: &Pass, location: &str, from: Version, to: Version) -> Result<Change> {
-    if from == to {
-        return Ok(Change::Nothing);
-    }
-    let snapshot = pass.storage.snapshot(location, Some(to)).await?;
-    // Version 0 is the empty table: everything has come since.
-    let added = if from == 0 {
-        snapshot.files.to_vec()
-    } else {
-        let changes = pass.storage.changes(location, from, to).await?;
-        if !changes.removed.is_empty() {
-            return Ok(Change::Rewritten);
-        }
-        changes.added
-    };
-    Ok(match added.is_empty() {
-        true => Change::Nothing,
-        false => Change::Inserted(Rows::Files(snapshot, added)),
-    })
-}
-
-struct ViewRefresh<'a> {
-    pass: &'a Pass,
-    slot: &'a ViewSlot,
-    snapshot: &'a Snapshot,
-    before: Version,
+/// One view's refresh in one epoch.
+pub(super) struct ViewRefresh<'a> {
+    pub(super) pass: &'a Pass,
+    pub(super) slot: &'a ViewSlot,
+    /// The view's own table.
+    pub(super) snapshot: &'a Snapshot,
+    /// Its published version.
+    pub(super) before: Version,
+    /// The epoch that it reflects.
+    pub(super) frontier: Epoch,
 }
 
 impl ViewRefresh<'_> {
@@ -205,7 +189,7 @@ impl ViewRefresh<'_> {
             Some(location) => Some(self.pass.storage.snapshot(location, None).await?),
             None => None,
         };
-        let in_memory = changes.values().all(|c| !matches!(c, Change::Inserted(Rows::Files(..))));
+        let in_memory = changes.values().all(Change::in_memory);
         let append = Append {
             storage: self.pass.storage.as_ref(),
             state: &self.pass.base,
@@ -230,7 +214,7 @@ impl ViewRefresh<'_> {
         facts.duplicates = out.duplicates;
         facts.expectations = out.expectations;
         let change = match (from_scratch, out.rows) {
-            (true, _) => Change::Rewritten,
+            (true, _) => Change::Committed,
             (false, Some(rows)) => inserted(rows),
             (false, None) => {
                 Change::Inserted(Rows::Files(self.snapshot.clone(), out.add.iter().cloned().map(Arc::new).collect()))
@@ -247,14 +231,16 @@ impl ViewRefresh<'_> {
         })
     }
 
-    async fn merge(&self, changes: &BTreeMap<TableName, Change>, from_scratch: bool) -> Result<Work> {
+    async fn merge(&self, taking: Taking<'_>) -> Result<Work> {
         let Shape::Merge { plan, aggregate, having } = &self.slot.view.shape else {
             return Err(Error::new(ErrorKind::Internal, "merge of a plan without an aggregate"));
         };
         // Views over the same rows compute beside each other; within one, a hash table for each core is one too many.
-        let in_memory = changes.values().all(|c| !matches!(c, Change::Inserted(Rows::Files(..))));
+        let in_memory = match &taking {
+            Taking::Everything => false,
+            Taking::Inserted(changes) | Taking::OfKeys(changes) => changes.values().all(Change::in_memory),
+        };
         let state = if in_memory { &self.pass.serial } else { &self.pass.base };
-        let versions = self.versions(state, plan, changes).await?;
         let merge = Merge {
             storage: self.pass.storage.as_ref(),
             state,
@@ -263,19 +249,144 @@ impl ViewRefresh<'_> {
             aggregate,
             having: *having,
         };
-        let merged = merge.run(self.snapshot, self.pass.record.epoch, &versions, from_scratch).await?;
-        let touches = !merged.add.is_empty() || !merged.remove.is_empty() || *having;
-        let change = if touches { Change::Rewritten } else { Change::Nothing };
+        let taken = match taking {
+            Taking::Everything => Taken::Everything(self.moment(Which::New).await?.at(&aggregate.input)?),
+            Taking::Inserted(changes) => {
+                Taken::Inserted(delta(&aggregate.input, &self.versions(state, plan, changes).await?)?)
+            }
+            Taking::OfKeys(changes) => {
+                let deltas = self.deltas(state, changes).await?;
+                let node = LogicalPlan::Aggregate(aggregate.clone());
+                let Some(keys) = deltas.touched_keys(&node).await? else { return Ok(Work::nothing(self.before)) };
+                let to = Restriction { keys: &keys, parts: aggregate.group_expr.iter().cloned().zip(0..).collect() };
+                let rows = deltas.new.restricted(&aggregate.input, Some(&to))?;
+                Taken::OfKeys(keys, rows)
+            }
+        };
+        let merged = merge.run(self.snapshot, self.pass.record.epoch, taken, self.has_readers()).await?;
+        let touches = !merged.add.is_empty() || !merged.remove.is_empty() || merged.state;
+        let change = match merged.change {
+            Some((added, removed)) => changed(added, removed),
+            None if touches => Change::Committed,
+            None => Change::Nothing,
+        };
         Ok(Work { before: self.before, touches, add: merged.add, remove: merged.remove, change, ..Work::default() })
     }
 
-    async fn full(&self, plan: &LogicalPlan) -> Result<Work> {
-        let tables = self.tables(&self.slot.view.inputs, Which::New).await?;
-        let plan = at(plan, &tables)?;
+    async fn recompute(&self, facts: &mut RefreshFacts) -> Result<Work> {
+        match &self.slot.view.shape {
+            Shape::Linear { .. } => self.append(&self.everything().await?, true, facts).await,
+            Shape::Merge { .. } => self.merge(Taking::Everything).await,
+            shape => self.full(shape).await,
+        }
+    }
+
+    /// Some other view of this epoch reads this one.
+    fn has_readers(&self) -> bool {
+        self.pass.slots.iter().any(|slot| slot.view.inputs.contains(&self.slot.view.name))
+    }
+
+    /// Take rows out and put rows in: those of the keys that the change touches, or those that the delta rules name.
+    async fn replace(&self, changes: &BTreeMap<TableName, Change>, facts: &mut RefreshFacts) -> Result<Work> {
+        let view = &self.slot.view;
+        let plan = view.shape.plan();
+        let in_memory = changes.values().all(Change::in_memory);
+        let state = if in_memory { &self.pass.serial } else { &self.pass.base };
+        let deltas = self.deltas(state, changes).await?;
+        let key = shown_key(plan).filter(|key| key.iter().all(|at| same_when_stored(plan, &view.schema, *at)));
+        let moved = match &key {
+            Some(key) => {
+                let Some(keys) = deltas.touched_keys(plan).await? else { return Ok(Work::nothing(self.before)) };
+                let come = collect(state, deltas.of_keys(plan, &keys)?).await?;
+                let go = collect(state, self.stored(key, &keys)?).await?;
+                self.net(state, come, go).await?
+            }
+            None => match deltas.moved(plan).await? {
+                Some(moved) => {
+                    let (come, go) = moved.sides()?;
+                    self.net(state, come, go).await?
+                }
+                None => None,
+            },
+        };
+        let Some(moved) = moved else { return Ok(Work::nothing(self.before)) };
+        let (come, go) = moved.sides()?;
+        facts.expectations = view.expectations.facts();
+        for batch in &come {
+            let verdict = view.expectations.judge(batch)?;
+            for (facts, (violations, _)) in facts.expectations.iter_mut().zip(&verdict.counts) {
+                facts.violations += violations;
+            }
+        }
+        let columns = key.unwrap_or_default().into_iter().map(|at| view.schema.field(at).name().clone());
+        let replacement = Replacement {
+            storage: self.pass.storage.as_ref(),
+            state,
+            snapshot: self.snapshot,
+            clustered_by: columns.collect(),
+        };
+        let change = changed(come.clone(), go.clone());
+        let Some(replaced) = replacement.run(self.pass.record.epoch, &go, come).await? else {
+            facts.mode = "full".into();
+            facts.reason = "rows to be taken out are not there as they were computed (floating point?)".into();
+            return self.recompute(facts).await;
+        };
+        Ok(Work {
+            before: self.before,
+            touches: true,
+            add: replaced.add,
+            remove: replaced.remove,
+            change,
+            ..Work::default()
+        })
+    }
+
+    /// The view's own rows with these keys.
+    fn stored(&self, key: &[usize], keys: &Keys) -> Result<LogicalPlan> {
+        let view = &self.slot.view;
+        let name = TableReference::partial(view.name.schema.clone(), view.name.name.clone());
+        let provider = self.pass.storage.provider(self.snapshot, None);
+        let scan = LogicalPlanBuilder::scan(name, provider_as_source(provider), None)?.build()?;
+        let columns = scan.schema().columns();
+        let mut stored = Vec::with_capacity(key.len());
+        for (at, values) in key.iter().zip(keys.columns()) {
+            stored.push(arrow::compute::cast(values, view.schema.field(*at).data_type())?);
+        }
+        let keys = Keys::new(stored, keys.len())?;
+        let tables = BTreeMap::from([(view.name.clone(), self.snapshot.clone())]);
+        let moment = Moment { storage: self.pass.storage.as_ref(), tables, now_us: 0 };
+        let parts = key.iter().enumerate().map(|(part, at)| (Expr::Column(columns[*at].clone()), part)).collect();
+        moment.restricted(&scan, Some(&Restriction { keys: &keys, parts }))
+    }
+
+    /// What comes less what goes, in the view's stored types.
+    async fn net(&self, state: &SessionState, come: Vec<RecordBatch>, go: Vec<RecordBatch>) -> Result<Option<Moved>> {
+        let schema = &self.slot.view.schema;
+        let stored =
+            |batches: Vec<RecordBatch>| batches.iter().map(|batch| conform(batch, schema)).collect::<Result<Vec<_>>>();
+        let mut rows = weigh(&stored(come)?, 1)?;
+        rows.extend(weigh(&stored(go)?, -1)?);
+        rows.retain(|batch| batch.num_rows() > 0);
+        match rows.first().map(RecordBatch::schema) {
+            Some(schema) => {
+                let moved = consolidate(state, &schema, rows).await?;
+                Ok(moved.map(|moved| moved.named(&self.slot.view.schema)).transpose()?)
+            }
+            None => Ok(None),
+        }
+    }
+
+    async fn full(&self, shape: &Shape) -> Result<Work> {
+        let plan = match shape {
+            Shape::Full { plan, .. } => at(plan, &self.tables(&self.slot.view.inputs, Which::New).await?)?,
+            shape => self.moment(Which::New).await?.at(shape.plan())?,
+        };
         let state = bound_now(&self.pass.base, self.pass.record.now_us);
+        let plan = clustered_plan(plan, shape)?;
         let mut rows = stream(&state, plan).await?;
         let (mut add, mut chunk, mut held) = (Vec::new(), Vec::new(), 0);
         let epoch = self.pass.record.epoch;
+        let rows_max = if matches!(shape, Shape::Full { .. }) { FULL_CHUNK_ROWS_MAX } else { KEYED_FILE_ROWS_MAX };
         while let Some(batch) = futures::StreamExt::next(&mut rows).await {
             let batch = conform(&batch?, &self.slot.view.schema)?;
             held += batch.num_rows();
@@ -283,7 +394,7 @@ impl ViewRefresh<'_> {
                 self.slot.view.expectations.judge(&batch)?;
                 chunk.push(batch);
             }
-            if held >= FULL_CHUNK_ROWS_MAX {
+            if held >= rows_max {
                 add.extend(self.pass.storage.stage(self.snapshot, epoch, &std::mem::take(&mut chunk)).await?);
                 held = 0;
             }
@@ -292,76 +403,11 @@ impl ViewRefresh<'_> {
             add.extend(self.pass.storage.stage(self.snapshot, epoch, &chunk).await?);
         }
         let remove = self.all_files();
-        Ok(Work { before: self.before, touches: true, add, remove, change: Change::Rewritten, ..Work::default() })
+        Ok(Work { before: self.before, touches: true, add, remove, change: Change::Committed, ..Work::default() })
     }
 
     fn all_files(&self) -> Vec<String> {
         self.snapshot.files.iter().map(|file| file.path.clone()).collect()
-    }
-
-    /// All rows of every input, as if they had just come.
-    async fn everything(&self) -> Result<BTreeMap<TableName, Change>> {
-        let mut changes = BTreeMap::new();
-        for input in &self.slot.view.inputs {
-            let (location, version) = self.locate(input).await?;
-            let change = change_between(self.pass, &location, 0, version).await?;
-            changes.insert(input.clone(), change);
-        }
-        Ok(changes)
-    }
-
-    async fn versions(
-        &self,
-        state: &SessionState,
-        plan: &LogicalPlan,
-        changes: &BTreeMap<TableName, Change>,
-    ) -> Result<Versions> {
-        let mut versions = Versions::default();
-        let partitions = state.config().target_partitions();
-        for (input, change) in changes {
-            if let Change::Inserted(rows) = change {
-                let schema = match rows {
-                    Rows::Files(snapshot, _) => Arc::clone(&snapshot.schema),
-                    Rows::Memory(_) if self.pass.slices.contains_key(input) => source_schema(),
-                    Rows::Memory(batches) => batches[0].schema(),
-                };
-                let provider = rows.provider(self.pass.storage.as_ref(), &schema, partitions)?;
-                versions.change.insert(input.clone(), provider);
-            }
-        }
-        let changed = versions.change.keys().cloned().collect::<BTreeSet<_>>();
-        let needs = needs(plan, &changed);
-        versions.new = self.tables(&needs.new, Which::New).await?;
-        versions.old = self.tables(&needs.old, Which::Old).await?;
-        Ok(versions)
-    }
-
-    async fn tables(&self, names: &BTreeSet<TableName>, which: Which) -> Result<Providers> {
-        let frontier = self
-            .pass
-            .before(&self.slot.view.name)
-            .filter(|s| s.location == self.slot.location)
-            .map_or(0, |s| s.frontier);
-        let mut tables: BTreeMap<TableName, Arc<dyn TableProvider>> = BTreeMap::new();
-        for name in names {
-            let (location, version) = match which {
-                Which::New => self.locate(name).await?,
-                Which::Old => (self.locate(name).await?.0, self.pass.seen(name, frontier)?),
-            };
-            let snapshot = self.pass.storage.snapshot(&location, Some(version)).await?;
-            tables.insert(name.clone(), self.pass.storage.provider(&snapshot, None));
-        }
-        Ok(tables)
-    }
-
-    /// Location and version of an input in this epoch; waits for its commit.
-    async fn locate(&self, input: &TableName) -> Result<(String, Version)> {
-        if let Some(marks) = self.pass.marks.get(input) {
-            let state = marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
-            return Ok((state.location.clone(), state.version));
-        }
-        current(self.pass, input)
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{input} has no published version")))
     }
 
     async fn unique_index(&self, held: Option<UniqueIndex>, from_scratch: bool) -> Result<UniqueIndex> {
@@ -376,15 +422,29 @@ impl ViewRefresh<'_> {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Which {
-    Old,
-    New,
+/// Rows in memory as a change of both kinds.
+fn changed(added: Vec<RecordBatch>, removed: Vec<RecordBatch>) -> Change {
+    let some = |batches: &[RecordBatch]| batches.iter().any(|batch| batch.num_rows() > 0);
+    match (some(&added), some(&removed)) {
+        (false, false) => Change::Nothing,
+        (true, false) => Change::Inserted(Rows::Memory(Arc::new(added))),
+        (_, true) => Change::Changed { added: Rows::Memory(Arc::new(added)), removed: Rows::Memory(Arc::new(removed)) },
+    }
 }
 
-/// The same state with `now()` meaning the epoch's time.
-fn bound_now(base: &SessionState, now_us: i64) -> SessionState {
-    let mut state = base.clone();
-    state.execution_props_mut().query_execution_start_time = chrono::DateTime::from_timestamp_micros(now_us);
-    state
+/// Equal values of the column stay equal, and others stay others, when they are stored.
+fn same_when_stored(plan: &LogicalPlan, stored: &SchemaRef, at: usize) -> bool {
+    let (computed, stored) = (plan.schema().field(at).data_type(), stored.field(at).data_type());
+    computed == stored || computed.is_integer() || computed.is_string()
+}
+
+/// Rows of one key beside each other, so that the files of a key are few.
+fn clustered_plan(plan: LogicalPlan, shape: &Shape) -> Result<LogicalPlan> {
+    let key = match shape {
+        Shape::Keyed { plan } => shown_key(plan).unwrap_or_default(),
+        _ => vec![],
+    };
+    let columns = plan.schema().columns();
+    let order = key.into_iter().map(|at| Expr::Column(columns[at].clone()).sort(true, true)).collect::<Vec<_>>();
+    Ok(if order.is_empty() { plan } else { LogicalPlanBuilder::from(plan).sort(order)?.build()? })
 }

@@ -151,7 +151,10 @@ pub fn at(plan: &LogicalPlan, tables: &Providers) -> Result<LogicalPlan> {
 
 /// UNION ALL of plans with this schema. A union knows no qualifiers, and the two sides of a join may have columns of
 /// the same name: its columns get names of their own, and their old ones back above it.
-fn union_all(terms: Vec<LogicalPlan>, schema: &DFSchemaRef) -> Result<LogicalPlan> {
+///
+/// # Errors
+/// `Internal`.
+pub fn union_all(terms: Vec<LogicalPlan>, schema: &DFSchemaRef) -> Result<LogicalPlan> {
     let mut inputs = Vec::with_capacity(terms.len());
     for term in terms {
         let columns = term.schema().columns().into_iter().enumerate();
@@ -165,7 +168,11 @@ fn union_all(terms: Vec<LogicalPlan>, schema: &DFSchemaRef) -> Result<LogicalPla
     Ok(LogicalPlan::Projection(Projection::try_new(exprs.collect(), Arc::new(union))?))
 }
 
-fn replace(scan: &TableScan, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+/// The same scan of another table.
+///
+/// # Errors
+/// `Internal`.
+pub fn replace(scan: &TableScan, provider: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     let scan = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::clone(provider)))
         .with_projection(scan.projection.clone())
         .with_filters(scan.filters.clone())

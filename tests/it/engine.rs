@@ -125,13 +125,9 @@ async fn ordinary_tables_joins_and_redefinition() {
 async fn refusals_name_the_operator() {
     let lake = Lake::new(&VIEWS[..3]).await;
     for (query, wanted) in [
-        ("SELECT DISTINCT shop FROM silver.events", "DISTINCT"),
-        ("SELECT count(DISTINCT shop) AS n FROM silver.events", "DISTINCT"),
-        ("SELECT shop, median(amount) AS m FROM silver.events GROUP BY shop", "median"),
-        ("SELECT a.id FROM silver.events a LEFT JOIN silver.events b ON a.id = b.id", "LEFT JOIN"),
-        ("SELECT id FROM silver.events ORDER BY id LIMIT 3", "LIMIT"),
-        ("SELECT id, row_number() OVER (PARTITION BY shop ORDER BY at) AS r FROM silver.events", "window"),
-        ("SELECT id FROM silver.events WHERE at > now()", "now()"),
+        ("SELECT id, random() AS r FROM silver.events", "random()"),
+        ("SELECT id FROM silver.events LIMIT 3", "LIMIT without ORDER BY"),
+        ("SELECT id FROM silver.events WHERE shop NOT IN (SELECT shop FROM silver.events WHERE amount > 50)", "NOT IN"),
     ] {
         let error = lake.execute(&format!("CREATE MATERIALIZED VIEW gold.x AS {query}")).await.unwrap_err();
         assert_eq!(error.kind(), flashcommerce::error::ErrorKind::NotIncremental, "{query}: {error}");
