@@ -17,17 +17,18 @@ use futures::TryStreamExt;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
 use crate::engine::harness::{Lake, lines};
-use crate::incremental::oracle::{View, difference};
+use crate::incremental::oracle::{Refreshes, View, difference};
 
 struct Db {
     lake: Lake,
     split: bool,
     views: Vec<View>,
+    refreshes: Refreshes,
 }
 
 impl Db {
     async fn new(split: bool) -> Result<Self, Error> {
-        Ok(Self { lake: Lake::new(&[]).await, split, views: vec![] })
+        Ok(Self { lake: Lake::new(&[]).await, split, views: vec![], refreshes: Refreshes::default() })
     }
 
     async fn one(&self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Error> {
@@ -72,6 +73,9 @@ impl AsyncDB for Db {
             if let DBOutput::StatementComplete(rows) = &last {
                 count += rows;
                 self.follow(&sql);
+                if !self.views.is_empty() {
+                    self.refreshes.follow(&self.lake).await.unwrap_or_else(|text| panic!("after {sql}\n{text}"));
+                }
                 for view in &self.views {
                     if let Some(found) = difference(&self.lake, view).await? {
                         panic!("after {sql}\n{}\n{found}", view.create());

@@ -10,6 +10,7 @@
 
 pub mod commits;
 mod expressions;
+mod joins;
 mod keyed;
 pub mod plans;
 pub mod script;

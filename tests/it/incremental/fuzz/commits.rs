@@ -9,8 +9,11 @@
 
 use super::plans::{Column, Generator, Plan, Type};
 
-/// Name, columns, and the values that each column may have.
-const TABLES: [(&str, &str, [(&str, Type, &[&str]); 3]); 3] = [
+/// A column: its name, what it is, the values that it may have.
+type Domain = (&'static str, Type, &'static [&'static str]);
+
+/// Name, columns in SQL, and what is put into them.
+const TABLES: [(&str, &str, [Domain; 3]); 3] = [
     (
         "s.t1",
         "k INT, a INT, s VARCHAR",
@@ -52,7 +55,7 @@ const TABLES: [(&str, &str, [(&str, Type, &[&str]); 3]); 3] = [
 
 /// The tables as plans.
 pub fn tables() -> Vec<Plan> {
-    let plan = |(name, _, columns): &(&str, &str, [(&str, Type, &[&str]); 3])| {
+    let plan = |(name, _, columns): &(&str, &str, [Domain; 3])| {
         Plan::named(name, columns.iter().map(|(name, kind, _)| Column::new(*name, *kind)).collect(), 12)
     };
     TABLES.iter().map(plan).collect()
@@ -130,7 +133,7 @@ impl Commits {
             8 if !self.before[table].is_empty() => {
                 let row = generator.one(&self.before[table]);
                 let cells = row[1..row.len() - 1].split(", ").zip(columns);
-                let cells = cells.map(|(value, (name, ..))| format!("{name} IS NOT DISTINCT FROM {value}"));
+                let cells = cells.map(|(value, (name, ..))| format!("({name} IS NOT DISTINCT FROM {value})"));
                 cells.collect::<Vec<_>>().join(" AND ")
             }
             _ => format!("{} = 99", columns[0].0),

@@ -1,5 +1,5 @@
 -- The queries of Nexmark that have a meaning over tables, as views. Tumbling windows are date_bin; a hopping window is
--- the tumbling windows it covers; sessions are found with lag(). Prices are whole cents, so that sums are exact.
+-- the tumbling windows it covers, sessions are found with lag(). Prices are whole cents, so that sums are exact.
 
 -- q00
 SELECT auction, bidder, price, date_time, extra FROM nex.bid;
