@@ -11,8 +11,10 @@
 mod cli;
 mod engine;
 mod flight;
+mod incremental;
 mod layers;
 mod simulator;
+mod slt;
 mod source;
 mod storage;
 mod store;

@@ -1,0 +1,135 @@
+//! A differential fuzzer: random views over random commits, each view compared with its own query after every commit.
+//!
+//! ```text
+//!   seed ─▶ plans ─▶ views ─┐
+//!      └──▶ commits ────────┴─▶ Script ─▶ run ─▶ Outcome ─┬─▶ summary: views, cases, modes, refusals
+//!                                                         └─▶ failure ─▶ shrink ─▶ the smallest script that fails
+//! ```
+//!
+//! `FUZZ_SEED=n` runs that script alone; `FUZZ_CASES=n` runs so many comparisons, from the seed `FUZZ_FROM` on.
+
+pub mod commits;
+mod expressions;
+mod joins;
+mod keyed;
+pub mod plans;
+pub mod script;
+mod shrink;
+
+use std::collections::BTreeMap;
+
+use tokio::task::JoinSet;
+
+use self::plans::Generator;
+use self::script::{Outcome, Planned, Script};
+use super::oracle::View;
+
+/// Comparisons of a view with its query in a run of all tests.
+const CASES: usize = 2_000;
+const VIEWS: usize = 8;
+const COMMITS: usize = 9;
+/// Failures that are shrunk and reported.
+const FAILURES_MAX: usize = 5;
+/// Scripts at a time.
+const CONCURRENT: usize = 3;
+/// Most of the views that are made at random must be held incrementally, in percent.
+const REFUSED_PERCENT_MAX: usize = 25;
+/// Random queries that DataFusion itself refuses say something about the generator, in percent.
+const UNPLANNED_PERCENT_MAX: usize = 10;
+
+#[allow(clippy::disallowed_methods, reason = "which seeds are run is the business of whoever runs the tests")]
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+/// The script of a seed.
+pub fn script(seed: u64, views: usize, commits: usize) -> Script {
+    let mut generator = Generator::new(seed);
+    let mut planned = Vec::new();
+    for nth in 0..views {
+        let depth = generator.rng.usize(1..5);
+        let plan = generator.plan(depth);
+        let name = format!("s.v{nth}");
+        generator.relations.push(plan.as_view(&name));
+        planned.push(Planned { view: View { name, query: plan.query() }, plan });
+    }
+    let steps = commits::steps(&mut generator, views, commits);
+    Script { seed, views: planned, steps }
+}
+
+/// What all runs found.
+#[derive(Default)]
+struct Summary {
+    scripts: usize,
+    views: usize,
+    unplanned: usize,
+    cases: usize,
+    modes: BTreeMap<String, usize>,
+    refused: BTreeMap<String, usize>,
+    held: BTreeMap<&'static str, usize>,
+    failures: Vec<String>,
+}
+
+impl Summary {
+    async fn add(&mut self, script: &Script, outcome: Outcome) {
+        self.scripts += 1;
+        self.views += script.views.len();
+        self.unplanned += outcome.unplanned;
+        self.cases += outcome.cases;
+        let modes = outcome.refreshes.totals();
+        modes.into_iter().for_each(|(mode, times)| *self.modes.entry(mode).or_default() += times);
+        outcome.refused.into_iter().for_each(|(operator, times)| *self.refused.entry(operator).or_default() += times);
+        outcome.held.into_iter().for_each(|(operator, times)| *self.held.entry(operator).or_default() += times);
+        if let Some(failure) = outcome.failure {
+            let (small, how) = shrink::shrink(script, &failure).await;
+            let text = format!(
+                "FUZZ_SEED={}  {} in step {}\n{}\n-- shrunk to:\n{}-- {}\n{}",
+                script.seed,
+                failure.kind,
+                failure.step,
+                failure.text,
+                small.text(),
+                how.kind,
+                how.text
+            );
+            println!("{text}");
+            self.failures.push(text);
+        }
+    }
+
+    fn print(&self) {
+        println!("scripts {}, views {}, cases {}", self.scripts, self.views, self.cases);
+        println!("refreshes {:?}", self.modes);
+        println!("held      {:?}", self.held);
+        println!("refused   {:?}, not planned by DataFusion {}", self.refused, self.unplanned);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_views_equal_their_queries_after_every_commit() {
+    let mut seeds = setting("FUZZ_SEED").unwrap_or_else(|| setting("FUZZ_FROM").unwrap_or(1))..u64::MAX;
+    if let Some(seed) = setting("FUZZ_SEED") {
+        seeds.end = seed + 1;
+    }
+    let wanted = setting("FUZZ_CASES").map_or(CASES, |cases| cases as usize);
+    let mut summary = Summary::default();
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < CONCURRENT && summary.cases < wanted && summary.failures.len() < FAILURES_MAX {
+            let Some(seed) = seeds.next() else { break };
+            let script = script(seed, VIEWS, COMMITS);
+            running.spawn(async move {
+                let outcome = script.run().await;
+                (script, outcome)
+            });
+        }
+        let Some(done) = running.join_next().await else { break };
+        let (script, outcome) = done.unwrap();
+        summary.add(&script, outcome).await;
+    }
+    summary.print();
+    assert!(summary.failures.is_empty(), "{} scripts failed:\n{}", summary.failures.len(), summary.failures[0]);
+    let refused = summary.refused.values().sum::<usize>();
+    assert!(refused * 100 <= summary.views * REFUSED_PERCENT_MAX, "{refused} of {} views are refused", summary.views);
+    assert!(summary.unplanned * 100 <= summary.views * UNPLANNED_PERCENT_MAX, "{} unplanned", summary.unplanned);
+}
