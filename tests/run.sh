@@ -27,7 +27,7 @@ ensure() {
 }
 
 step "tools"
-ensure cc:build-essential make:build-essential cmake:cmake python3:python3
+ensure cc:build-essential make:build-essential cmake:cmake python3:python3 strace:strace
 command -v cargo >/dev/null || { echo "install Rust 1.95 or newer first (rustup.rs)" >&2; exit 1; }
 cargo --version
 

@@ -10,12 +10,19 @@ pub(crate) fn of(error: &Error) -> Status {
         Some(at) => format!("{error} (line {}, column {})", at.line, at.column),
         None => error.to_string(),
     };
-    Status::new(code(error.kind()), text)
+    Status::new(if names_no_table(error) { Code::NotFound } else { code(error.kind()) }, text)
 }
 
 /// As [`of`], for errors of the libraries.
 pub(crate) fn from(error: impl Into<Error>) -> Status {
     of(&error.into())
+}
+
+/// Does a query name a table that is not there? To the planner that is one mistake of the text among others, known by
+/// its words only; a driver tells a missing table from a wrong query.
+fn names_no_table(error: &Error) -> bool {
+    let name = error.message().strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"));
+    error.kind() == ErrorKind::Definition && name.is_some()
 }
 
 fn code(kind: ErrorKind) -> Code {

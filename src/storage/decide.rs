@@ -2,19 +2,66 @@
 //!
 //! ```text
 //!   the table, read again      ┌ our own try is in the log, or txn >= epoch ──▶ AlreadyCommitted(version)
-//!        │                     ├ tries are used up ──────────────────────────▶ GiveUp
+//!        │                     ├ tries are used up, or would all end so ─────▶ GiveUp
 //!   after_error ───────────────┼ a file to remove was merged into others ────▶ Rebase, removing those
 //!                              ├ a file to remove is gone otherwise ─────────▶ GiveUp(Conflict)
 //!                              └ else ───────────────────────────────────────▶ Rebase
 //! ```
 //!
-//! An error never tells that the commit did not land: the answer may be lost after the write.
+//! An error never tells that the commit did not land: the answer may be lost after the write. What it tells is whether
+//! another try can help: a lost race is tried often, a fault a few times, and a full disk or a closed door not at all.
 
 use std::collections::{BTreeSet, HashSet};
+use std::io;
 
 use crate::epoch::{Epoch, Version};
 use crate::error::{Error, ErrorKind};
 use crate::storage::action::LogEntry;
+
+/// Tries of one commit that end with a fault, and not with a lost race. Where a request goes over the network, the
+/// store's client has repeated it already.
+const FAULTS_MAX: u32 = 5;
+
+/// The failed tries of one commit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tries {
+    /// All of them.
+    pub(crate) count: u32,
+    /// Those that were no lost races.
+    faults: u32,
+    /// The last one met what repeating cannot mend.
+    lasting: bool,
+}
+
+impl Tries {
+    /// One more, and why it failed.
+    pub(crate) fn add(&mut self, error: &object_store::Error) {
+        use object_store::Error as E;
+        let race = matches!(error, E::AlreadyExists { .. } | E::Precondition { .. });
+        self.count += 1;
+        self.faults += u32::from(!race);
+        self.lasting = !race && is_lasting(error);
+    }
+
+    fn are_used_up(&self, count_max: u32) -> bool {
+        self.lasting || self.faults >= FAULTS_MAX || self.count >= count_max
+    }
+}
+
+/// Will every try end like this one until somebody acts?
+fn is_lasting(error: &object_store::Error) -> bool {
+    use io::ErrorKind as K;
+    use object_store::Error as E;
+    let refused = matches!(
+        error,
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } | E::NotSupported { .. } | E::NotImplemented { .. }
+    );
+    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+    let mut kinds = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    refused
+        || kinds
+            .any(|kind| matches!(kind, K::StorageFull | K::QuotaExceeded | K::PermissionDenied | K::ReadOnlyFilesystem))
+}
 
 /// What the log says after the error.
 #[derive(Debug)]
@@ -32,8 +79,8 @@ pub(crate) struct Facts<'a> {
     /// Paths of the active files.
     pub(crate) active: &'a HashSet<&'a str>,
     /// Tries so far, this one included.
-    pub(crate) tries: u32,
-    /// The most tries.
+    pub(crate) tries: Tries,
+    /// The most tries against other writers.
     pub(crate) tries_max: u32,
 }
 
@@ -57,7 +104,7 @@ pub(crate) fn after_error(facts: &Facts<'_>, error: Error) -> AfterError {
     if facts.epoch.is_some_and(|epoch| facts.table_epoch >= epoch) {
         return AfterError::AlreadyCommitted(None);
     }
-    if facts.tries >= facts.tries_max {
+    if facts.tries.are_used_up(facts.tries_max) {
         return AfterError::GiveUp(error);
     }
     let remove = follow_rewrites(facts.remove.clone(), facts.since);
@@ -117,7 +164,23 @@ mod tests {
         })
     }
 
-    fn run(remove: &[&str], since: &[Arc<LogEntry>], active: &[&str], table_epoch: Epoch, tries: u32) -> AfterError {
+    fn race() -> object_store::Error {
+        object_store::Error::AlreadyExists { path: "t".into(), source: "it is there".into() }
+    }
+
+    fn fault(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
+        // As the stores do it: a local folder's own error around that of the system.
+        let inner = object_store::Error::Generic { store: "inner", source: cause.into() };
+        object_store::Error::Generic { store: "outer", source: Box::new(inner) }
+    }
+
+    fn tries(errors: &[object_store::Error]) -> Tries {
+        let mut tries = Tries::default();
+        errors.iter().for_each(|error| tries.add(error));
+        tries
+    }
+
+    fn run(remove: &[&str], since: &[Arc<LogEntry>], active: &[&str], table_epoch: Epoch, races: usize) -> AfterError {
         let remove = remove.iter().map(|path| path.to_string()).collect();
         let active = active.iter().copied().collect();
         let facts = Facts {
@@ -127,7 +190,7 @@ mod tests {
             table_epoch,
             since,
             active: &active,
-            tries,
+            tries: tries(&std::iter::repeat_with(race).take(races).collect::<Vec<_>>()),
             tries_max: 3,
         };
         after_error(&facts, Error::new(ErrorKind::Storage, "the put failed"))
@@ -163,6 +226,27 @@ mod tests {
         let AfterError::Rebase(remove) = run(&["a", "b", "c"], &merged, &["ab", "c"], 4, 1) else { panic!() };
         assert_eq!(remove, BTreeSet::from(["ab".to_string(), "c".to_string()]));
         assert!(matches!(run(&["a"], &merged, &["ab", "c"], 4, 1), AfterError::GiveUp(_)));
+    }
+
+    #[test]
+    fn a_race_is_tried_often_a_fault_seldom_and_what_repeating_cannot_mend_once() {
+        let used_up = |errors: &[object_store::Error]| tries(errors).are_used_up(20);
+        let many = |n, error: fn() -> object_store::Error| std::iter::repeat_with(error).take(n).collect::<Vec<_>>();
+        assert!(!used_up(&many(19, race)) && used_up(&many(20, race)));
+        let refused = || fault(io::Error::from(io::ErrorKind::ConnectionRefused));
+        let faults = FAULTS_MAX as usize;
+        assert!(!used_up(&many(faults - 1, refused)) && used_up(&many(faults, refused)));
+        assert!(!used_up(&many(10, race).into_iter().chain(many(faults - 1, refused)).collect::<Vec<_>>()));
+        for kind in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            assert!(used_up(&[fault(io::Error::from(kind))]), "{kind}");
+        }
+        assert!(used_up(&[object_store::Error::PermissionDenied { path: "t".into(), source: "no".into() }]));
+        assert!(!used_up(&[fault("no space, says a text that nobody reads")]));
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! - A put that is retried by the client meets its own first try: told by the commit's id.
 //! - An append beside a deletion needs no new files: the same actions are put on top of the newest version.
 //! - Many writers starve each other: one committer per table in a process, limited tries with random pauses.
+//! - A full disk, a folder that is closed to us: told at once; other faults are tried again a few times.
 //! - An object store whose conditional put is not atomic loses commits: the conformance suite has 16 racing writers.
 //! - A conditional put that conflicts on S3 (409) counts as a lost race: the log decides.
 //!
@@ -43,7 +44,7 @@ use crate::epoch::{Epoch, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::action::{self, LogEntry};
 use crate::storage::checked::Checked;
-use crate::storage::decide::{self, AfterError, Facts};
+use crate::storage::decide::{self, AfterError, Facts, Tries};
 use crate::storage::location::{self, StorageOptions};
 use crate::storage::provider::DeltaProvider;
 use crate::storage::state::{self, StateCache};
@@ -208,7 +209,8 @@ impl DeltaStorage {
         let commit_id = uuid::Uuid::new_v4().simple().to_string();
         let mut remove: BTreeSet<String> = commit.remove.iter().cloned().collect();
         let added: Vec<Arc<DataFile>> = commit.add.into_iter().map(Arc::new).collect();
-        for tries in 1.. {
+        let mut tries = Tries::default();
+        loop {
             let base = current(table)?;
             if let Some(epoch) = commit.epoch.filter(|epoch| base.epoch >= *epoch) {
                 return Ok(Committed::Already(self.version_of(table, &base, epoch).await?));
@@ -233,7 +235,10 @@ impl DeltaStorage {
                     }
                     return Ok(Committed::Now(version));
                 }
-                Err(error) => Error::from(error).context(format!("committing \"{path}\"")),
+                Err(error) => {
+                    tries.add(&error);
+                    Error::from(error).context(format!("committing \"{path}\""))
+                }
             };
             match self.after_error(table, &base, (commit.epoch, &commit_id, &remove, tries), error).await? {
                 AfterError::AlreadyCommitted(Some(version)) if commit.epoch.is_none() => {
@@ -244,9 +249,8 @@ impl DeltaStorage {
                 AfterError::Rebase(rebased) => remove = rebased,
                 AfterError::GiveUp(error) => return Err(error),
             }
-            pause(tries).await;
+            pause(tries.count).await;
         }
-        Err(Error::new(ErrorKind::Internal, "tries to commit are not limited"))
     }
 
     /// Look what the log says now, and decide.
@@ -254,7 +258,7 @@ impl DeltaStorage {
         &self,
         table: &Table,
         base: &Snapshot,
-        (epoch, commit_id, remove, tries): (Option<Epoch>, &str, &BTreeSet<String>, u32),
+        (epoch, commit_id, remove, tries): (Option<Epoch>, &str, &BTreeSet<String>, Tries),
         error: Error,
     ) -> Result<AfterError> {
         if let Err(unread) = self.follow(table, &base.location).await {

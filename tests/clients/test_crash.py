@@ -1,122 +1,106 @@
 """kill -9 at many moments, restart, and the lake is as if nothing had happened.
 
-  files:   flash run --source jsonl --until-caught-up in small epochs, killed again and again, then left to end
-  Kinesis: flash demo --once on the embedded stream, killed again and again, then left to end
+  files:    flash run --source jsonl      ┐ killed at chosen system calls until every step of the epoch protocol
+  Kinesis:  flash run --source kinesis    ┘ was met five times, then at random moments, then left to end
+  embedded: flash demo --once, whose stream dies with it: killed at random moments, then left to end
 
-After each kill the lake tells in which step of the epoch protocol it came; the counts are printed.
+Every table is compared, as a multiset of rows, to that of an undisturbed run. Needs the packages of requirements.txt;
+chosen system calls need strace.
 """
 
-import glob
 import json
 import os
 import random
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+
+import kills
+import kinesis
 
 FLASH = os.environ["FLASH"]
-KILLS = int(os.environ.get("KILLS", "24"))
-EVENTS = 120_000
-QUERIES = {
-    "bronze": "SELECT _sequence_number AS n, md5(CAST(_payload AS VARCHAR)) AS p FROM bronze.events ORDER BY 1",
-    "bronze payloads": "SELECT md5(CAST(_payload AS VARCHAR)) AS p, count(*) AS n FROM bronze.events GROUP BY 1 ORDER BY 1",
-    "silver": "SELECT event_id, seller_id, revenue, profit, event_time FROM silver.events ORDER BY 1",
-    "quarantine": "SELECT expectation, count(*) AS n FROM silver.events_quarantine GROUP BY 1 ORDER BY 1",
-    "kpis": "SELECT * FROM gold.kpis ORDER BY 1",
-    "cube": "SELECT day, hour, seller_id, city, product, views, carts, purchases, revenue FROM gold.shop_cube "
-    "ORDER BY 1, 2, 3, 4, 5",
-    "cities": "SELECT * FROM gold.revenue_by_city ORDER BY 1, 2",
-    "top": "SELECT * FROM gold.top_products ORDER BY profit DESC, product_id",
-    "counts": "SELECT dropped, duplicates, quarantined FROM system.materialized_views WHERE view_name = 'silver.events'",
-}
+KILLS = int(os.environ.get("KILLS", "20"))
+KILLS_OF_A_STEP = 5
+EVENTS = 25_000
+RATES = ["--seed", "5", "--duplicates", "1", "--broken", "1", "--bad-fields", "1", "--late", "1"]
+COUNTS = "SELECT view_name, rows, duplicates, dropped, quarantined FROM system.materialized_views"
+# Columns that say when a row was written, and not what it is.
+WRITTEN = {"_epoch", "quarantined_at"}
+# Each life of the embedded stream numbers its records anew.
+EMBEDDED = WRITTEN | {"_shard_id", "_sequence_number", "_arrived_at", "arrival_date"}
 
 
-def sql(lake, query):
-    done = subprocess.run([FLASH, "sql", "--lake", lake, "--format", "json", "-c", query], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def flash(*args, **options):
+    done = subprocess.run([FLASH, *map(str, args)], capture_output=True, text=True, **options)
+    assert done.returncode == 0, f"flash {args}: {done.returncode}\n{done.stderr}"
     return done.stdout
 
 
-def contents(lake, names):
-    return {name: sql(lake, QUERIES[name]) for name in names}
+def contents(lake, without):
+    """Name of a table -> its rows in the order of their texts."""
+    views = [view["name"] for view in json.loads(flash("status", "--lake", lake, "--json"))]
+    tables = [*views, "silver.events_quarantine", "ref.cities"]
+    queries = {**{name: f"SELECT * FROM {name}" for name in tables}, "the books": COUNTS}
+    found = {}
+    for name, query in queries.items():
+        rows = json.loads(flash("sql", "--lake", lake, "--format", "json", "-c", query), parse_float=str)
+        kept = ({key: value for key, value in row.items() if key not in without} for row in rows)
+        found[name] = sorted(json.dumps(row) for row in kept)
+    return found
 
 
-def newest(lake, folder):
-    names = glob.glob(f"{lake}/_flash/{folder}/*.json")
-    return max((int(re.sub(r"\D", "", os.path.basename(name))) for name in names), default=0)
+def compare(source, wanted, found):
+    assert wanted.keys() == found.keys(), (wanted.keys(), found.keys())
+    for name, rows in wanted.items():
+        assert rows, f"{source}: {name} is empty, which compares nothing"
+        if rows != found[name]:
+            less, more = Counter(rows) - Counter(found[name]), Counter(found[name]) - Counter(rows)
+            sys.exit(f"{source}: {name} differs after the kills\n"
+                     f"{less.total()} rows are missing: {list(less)[:3]}\n"
+                     f"{more.total()} rows are too many: {list(more)[:3]}")  # fmt: skip
 
 
-def step(lake):
-    """In which step of the protocol the process died."""
-    epoch = newest(lake, "epochs")
-    if epoch == newest(lake, "published"):
-        return "between epochs"
-    committed = views = 0
-    for log in glob.glob(f"{lake}/bronze/*/_delta_log") + glob.glob(f"{lake}/silver/events/_delta_log") + glob.glob(
-        f"{lake}/gold/*/_delta_log"
-    ):
-        views += 1
-        entries = sorted(glob.glob(f"{log}/*.json"))[-3:]
-        committed += any(f'"version":{epoch}' in line for e in entries for line in open(e) if '"txn"' in line)
-    return "1 written down" if committed == 0 else "3 committed" if committed == views else "2 committing"
-
-
-def disturbed(command, lake, env, longest):
-    """Start, kill after a random while, again and again; then let it end."""
-    steps, kills = {}, 0
-    while kills < KILLS:
-        process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(random.uniform(0.05, longest))
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-        if os.path.isdir(f"{lake}/_flash"):
-            where = step(lake)
-            steps[where] = steps.get(where, 0) + 1
-    last = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert last.returncode == 0, last.stderr
-    return kills, steps
-
-
-def compare(what, wanted, found):
-    for name in wanted:
-        if wanted[name] != found[name]:
-            sys.exit(f"{what}: {name} differs after the kills:\n{wanted[name][:400]}\n{found[name][:400]}")
+def disturbed(source, command, folder, env, without, chosen):
+    """An undisturbed run, and one that is killed again and again: the same tables."""
+    began, calm, wild = time.monotonic(), f"{folder}/{source}-calm", f"{folder}/{source}-wild"
+    flash(*command, "--lake", calm, env=env)
+    small = {**env, "FLASH_SLICE_RECORDS_MAX": "500"}
+    killed = [FLASH, *command, "--lake", wild]
+    steps = {}
+    if chosen:
+        steps["at chosen calls"] = kills.at_calls(killed, wild, small, KILLS_OF_A_STEP)
+    steps["at random moments"] = kills.at_random(killed, wild, small, KILLS)
+    flash(*command, "--lake", wild, env=small)
+    compare(source, contents(calm, without), contents(wild, without))
+    total = sum(sum(of.values()) for of in steps.values())
+    assert total >= KILLS, f"{source}: only {total} kills before it ended by itself"
+    print(json.dumps({"source": source, "kills": total, **steps, "seconds": round(time.monotonic() - began)}), flush=True)
 
 
 def main():
     random.seed(11)
-    folder = tempfile.mkdtemp(prefix="flash-crash-")
-    try:
-        file, rates = f"{folder}/events.jsonl", ["--duplicates", "1", "--broken", "1", "--bad-fields", "1", "--late", "1"]
-        simulate = [FLASH, "simulate", "--events", str(EVENTS), "--seed", "5", *rates, "--out", file]
-        subprocess.run(simulate, check=True, capture_output=True)
-        run = lambda lake: [FLASH, "run", "--project", "sql", "--lake", lake, "--source", f"raw.events=jsonl:{file}",
-                            "--until-caught-up"]
-        small = {**os.environ, "FLASH_SLICE_RECORDS_MAX": "500"}
-        calm, wild = f"{folder}/calm", f"{folder}/wild"
-        subprocess.run(run(calm), check=True, capture_output=True)
-        kills, steps = disturbed(run(wild), wild, small, 0.5)
-        names = [name for name in QUERIES if name != "bronze payloads"]
-        compare("files", contents(calm, names), contents(wild, names))
-        print(json.dumps({"source": "files", "kills": kills, "steps": steps}))
-        assert kills >= 20, f"only {kills} kills before the run ended"
+    # Paths as the kernel sees them, since system calls are chosen by path.
+    with tempfile.TemporaryDirectory(prefix="flash-crash-") as folder:
+        folder = os.path.realpath(folder)
+        skipped = kills.why_not(folder)
+        if skipped:
+            print(f"skipped: kills at chosen system calls; {skipped}")
+        run = ["run", "--project", "sql", "--until-caught-up", "--source"]
 
-        demo = lambda lake: [FLASH, "demo", "--once", "--json", "--lake", lake, "--events", "40000", "--seed", "5"]
-        calm, wild = f"{folder}/demo-calm", f"{folder}/demo-wild"
-        subprocess.run(demo(calm), check=True, capture_output=True)
-        kills, steps = disturbed(demo(wild), wild, small, 0.5)
-        names = [name for name in QUERIES if name != "bronze"]
-        compare("demo", contents(calm, names), contents(wild, names))
-        print(json.dumps({"source": "embedded Kinesis", "kills": kills, "steps": steps}))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        file = f"{folder}/events.jsonl"
+        flash("simulate", "--events", EVENTS, *RATES, "--out", file)
+        disturbed("files", [*run, f"raw.events=jsonl:{file}"], folder, dict(os.environ), WRITTEN, not skipped)
+
+        endpoint = kinesis.start()
+        kinesis.create_stream(endpoint, "events", 8)
+        env = {**os.environ, **kinesis.ENVIRONMENT, "AWS_ENDPOINT_URL_KINESIS": endpoint}
+        flash("simulate", "--events", EVENTS, *RATES, "--stream", "events", "--endpoint-url", endpoint, env=env)
+        disturbed("Kinesis", [*run, "raw.events=kinesis:events"], folder, env, WRITTEN, not skipped)
+
+        demo = ["demo", "--once", "--json", "--events", "30000", *RATES]
+        disturbed("embedded", demo, folder, dict(os.environ), EMBEDDED, False)
 
 
 main()

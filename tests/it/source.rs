@@ -5,12 +5,11 @@
 //!  each check takes a stage and knows nothing of what is behind it
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests may, their helpers too")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may, their helpers too")]
 
 mod faults;
 mod files;
 mod kinesis;
-mod speed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

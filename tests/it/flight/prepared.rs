@@ -91,7 +91,7 @@ async fn a_session_keeps_its_schema_by_token_and_by_cookie() {
     let set = [&[0x0a, u8::try_from(option.len()).unwrap()], option.as_slice()].concat();
 
     let mut client = server.client().await;
-    assert_eq!(client.query("SELECT city FROM kpis").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.query("SELECT city FROM kpis").await.unwrap_err().code(), Code::NotFound);
     client.0.handshake("anybody", "any password").await.unwrap();
     assert_eq!(client.0.token().map(String::len), Some(32));
     let answer = client.0.do_action(Action::new("SetSessionOptions", set.clone())).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_session_keeps_its_schema_by_token_and_by_cookie() {
     let told = client.0.do_action(Action::new("GetSessionOptions", "")).await.unwrap().message().await.unwrap();
     assert!(told.unwrap().body.windows(option.len()).any(|part| part == option));
     client.0.do_action(Action::new("CloseSession", "")).await.unwrap();
-    assert_eq!(client.query("SELECT city FROM kpis").await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(client.query("SELECT city FROM kpis").await.unwrap_err().code(), Code::NotFound);
 
     let mut client = server.client().await;
     let request = tonic::Request::new(Action::new("SetSessionOptions", set));

@@ -79,7 +79,8 @@ async fn errors_carry_a_code_and_a_text_for_people() {
     for (sql, code, words) in [
         ("SELEC 1", Code::InvalidArgument, "SELEC"),
         ("SELECT nope FROM gold.kpis", Code::InvalidArgument, "nope"),
-        ("SELECT * FROM gold.nope", Code::InvalidArgument, "nope"),
+        ("SELECT * FROM gold.nope", Code::NotFound, "gold.nope"),
+        ("SELECT * FROM nowhere.kpis", Code::NotFound, "nowhere.kpis"),
         ("SELECT 1 / 0", Code::InvalidArgument, "ivide by zero"),
         ("SELECT ?", Code::InvalidArgument, "parameters are not supported yet"),
         ("CONFLICT", Code::Aborted, "another writer won (hint: stop one)"),

@@ -47,6 +47,7 @@ pub(super) async fn a_put_that_fails_is_tried_again(store: Store) {
     let error = lake.commit("t", commit.clone()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Storage);
     assert!(error.message().contains("t/_delta_log/00000000000000000002.json"), "{error}");
+    assert_eq!(faults.faults.lock().len(), 45, "a fault is not tried again for ever");
     // The staged files are still there for the next try.
     faults.faults.lock().clear();
     assert_eq!(lake.commit("t", commit).await.unwrap(), Committed::Now(2));
@@ -63,7 +64,9 @@ pub(super) async fn a_full_disk_leaves_the_table_as_it_was(store: Store) {
         assert!(error.message().contains("No space left") && error.hint().is_some(), "{error}");
     };
     full(lake.stage(&snapshot, 2, &[rows(None, 3..5)]).await.unwrap_err());
+    *faults.refused.lock() = 0;
     full(lake.commit("t", Commit { epoch: Some(2), add, ..write() }).await.unwrap_err());
+    assert_eq!(*faults.refused.lock(), 1, "repeating does not make space");
     full(lake.put_if_absent("_flash/epochs/1.json", b"{}".to_vec()).await.unwrap_err());
     full(lake.write_state("_state/s", &[rows(None, 0..1)]).await.unwrap_err());
     full(lake.create("u", &schema(), &[], None).await.unwrap_err());

@@ -13,6 +13,9 @@ use object_store::{
 };
 use parking_lot::Mutex;
 
+/// `ENOSPC`.
+const NO_SPACE: i32 = 28;
+
 /// What goes wrong with one conditional put.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Fault {
@@ -34,11 +37,14 @@ pub(super) struct Faulty {
     pub(super) faults: Mutex<VecDeque<Fault>>,
     /// Every put fails for want of space.
     pub(super) full: Mutex<bool>,
+    /// Puts that did.
+    pub(super) refused: Mutex<usize>,
 }
 
 impl Faulty {
     pub(super) fn new(inner: Arc<dyn ObjectStore>, faults: &[Fault]) -> Arc<Self> {
-        Arc::new(Self { inner, faults: Mutex::new(faults.iter().copied().collect()), full: Mutex::new(false) })
+        let faults = Mutex::new(faults.iter().copied().collect());
+        Arc::new(Self { inner, faults, full: Mutex::new(false), refused: Mutex::new(0) })
     }
 }
 
@@ -48,15 +54,16 @@ impl fmt::Display for Faulty {
     }
 }
 
-fn broken(text: &str) -> Error {
-    Error::Generic { store: "Faulty", source: text.into() }
+fn broken(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Generic { store: "Faulty", source: cause.into() }
 }
 
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, at: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         if *self.full.lock() {
-            return Err(broken("No space left on device (os error 28)"));
+            *self.refused.lock() += 1;
+            return Err(broken(std::io::Error::from_raw_os_error(NO_SPACE)));
         }
         if options.mode != PutMode::Create {
             return self.inner.put_opts(at, payload, options).await;
