@@ -43,6 +43,32 @@ SELECT CAST(event_time_ist AS DATE) AS day, date_trunc('hour', event_time_ist) A
        {of_type("purchase", "quantity")} AS pieces, sum(revenue) AS revenue, sum(profit) AS profit
 FROM silver
 GROUP BY CAST(event_time_ist AS DATE), date_trunc('hour', event_time_ist), seller_id, city, category, product_name""",
+    "sessions": f"""
+SELECT CAST(event_time_ist AS DATE) AS day, seller_id, session_id, max(user_id) AS user_id,
+       min(event_time_ist) AS started_at, max(event_time_ist) AS last_event_at,
+       {of_type("view")} AS views, {of_type("add_to_cart")} AS carts, {of_type("remove_from_cart")} AS removals,
+       {of_type("purchase")} AS purchases, {of_type("add_to_cart", "price * quantity")} AS put_in_cart,
+       {of_type("remove_from_cart", "price * quantity")} AS taken_out, sum(revenue) AS revenue,
+       CASE WHEN {of_type("purchase")} > 0 THEN 'purchase' WHEN {of_type("add_to_cart")} > 0 THEN 'cart'
+            WHEN {of_type("view")} > 0 THEN 'view' ELSE 'other' END AS furthest_step
+FROM silver WHERE session_id IS NOT NULL GROUP BY CAST(event_time_ist AS DATE), seller_id, session_id""",
+    "abandoned_carts": """
+SELECT day, seller_id, session_id, user_id, last_event_at, carts - removals AS items,
+       put_in_cart - taken_out AS cart_value
+FROM sessions WHERE purchases = 0 AND carts > removals""",
+    "stock_levels": f"""
+SELECT seller_id, product_id, product_name, category, {of_type("restock", "quantity")} AS received,
+       {of_type("purchase", "quantity")} AS sold,
+       {of_type("restock", "quantity")} - {of_type("purchase", "quantity")} AS stock,
+       min(CASE WHEN event_type = 'purchase' THEN event_time END) AS first_sold_at,
+       max(CASE WHEN event_type = 'purchase' THEN event_time END) AS last_sold_at,
+       max(CASE WHEN event_type = 'restock' THEN event_time END) AS last_received_at
+FROM silver WHERE event_type IN ('purchase', 'restock') GROUP BY seller_id, product_id, product_name, category""",
+    "product_velocity": """
+SELECT seller_id, product_id, product_name, category, sold, stock,
+       rank() OVER (PARTITION BY seller_id ORDER BY sold DESC) AS place,
+       ntile(4) OVER (PARTITION BY seller_id ORDER BY sold DESC, product_id) AS quarter
+FROM stock_levels""",
     "top_products": """
 SELECT product_id, product_name, category, sum(purchases) AS purchases, sum(pieces) AS pieces,
        sum(revenue) AS revenue, sum(profit) AS profit

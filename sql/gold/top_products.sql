@@ -1,7 +1,7 @@
--- The five most profitable products of the store. Small enough to be computed anew: five rows of a few hundred.
+-- The five most profitable products of the store.
 CREATE MATERIALIZED VIEW gold.top_products
 COMMENT 'The five most profitable products of the store.'
-WITH (target_lag = '5 seconds', refresh_mode = 'full')
+WITH (target_lag = '5 seconds')
 AS SELECT
   product_id,
   product_name,

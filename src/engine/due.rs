@@ -34,9 +34,13 @@ pub fn due(views: &BTreeMap<TableName, ViewDue>, now_us: i64, all: bool) -> (BTr
         if barred.contains(name) {
             continue;
         }
-        let Some(lag_ms) = lag(views, name, view) else { continue };
+        if all {
+            taken.insert(name.clone());
+            continue;
+        }
+        let Some(lag_ms) = lag(views, &barred, name, view) else { continue };
         let elapsed_ms = u64::try_from((now_us - view.last_us) / 1000).unwrap_or(0);
-        match all || elapsed_ms >= lag_ms / 2 {
+        match elapsed_ms >= lag_ms / 2 {
             true => take(views, name, &mut taken),
             false => wait_ms = wait_ms.min(lag_ms / 2 - elapsed_ms),
         }
@@ -45,9 +49,14 @@ pub fn due(views: &BTreeMap<TableName, ViewDue>, now_us: i64, all: bool) -> (BTr
     (taken, wait_ms)
 }
 
-/// The declared lag, or the default for a view that nothing is built on.
-fn lag(views: &BTreeMap<TableName, ViewDue>, name: &TableName, view: &ViewDue) -> Option<u64> {
-    let leaf = !views.values().any(|other| other.inputs.contains(name));
+/// The declared lag, or the default for a view that nothing is built on that takes part.
+fn lag(
+    views: &BTreeMap<TableName, ViewDue>,
+    barred: &BTreeSet<TableName>,
+    name: &TableName,
+    view: &ViewDue,
+) -> Option<u64> {
+    let leaf = !views.iter().any(|(other, due)| !barred.contains(other) && due.inputs.contains(name));
     view.target_lag_ms.or(leaf.then_some(TARGET_LAG_MS_DEFAULT))
 }
 
@@ -149,9 +158,9 @@ mod tests {
     fn a_suspended_view_bars_what_is_built_on_it() {
         let mut views = graph();
         views.get_mut(&name("s.e")).unwrap().suspended = true;
-        assert_eq!(names(&due(&views, 60_000_000, true).0), Vec::<String>::new());
-        views.get_mut(&name("b.e")).unwrap().target_lag_ms = Some(1_000);
+        // What it is built on goes on, with the default lag where nothing else asks for one.
         assert_eq!(names(&due(&views, 60_000_000, true).0), ["b.e"]);
+        assert_eq!(names(&due(&views, 60_000_000, false).0), ["b.e"]);
     }
 
     #[test]

@@ -164,7 +164,7 @@ impl Append<'_> {
             facts.removed += removed;
         }
         if let (Some(names), Some(table)) = (&verdict.quarantine, self.quarantine) {
-            quarantined.push(self.quarantined(&shown, position.as_ref(), names, &table.schema)?);
+            quarantined.push(quarantine_rows(&shown, position.as_ref(), names, &table.schema, self.record.now_us)?);
         }
         let all = verdict.keep.true_count() == shown.num_rows();
         Ok(Judged { shown, position, keep: (!all).then_some(verdict.keep) })
@@ -215,32 +215,36 @@ impl Append<'_> {
         }
         Ok(())
     }
+}
 
-    fn quarantined(
-        &self,
-        shown: &RecordBatch,
-        position: Option<&RecordBatch>,
-        names: &StringArray,
-        schema: &SchemaRef,
-    ) -> Result<RecordBatch> {
-        let mask: BooleanArray = is_not_null(names)?;
-        let rows = mask.true_count();
-        let now = TimestampMicrosecondArray::from(vec![self.record.now_us; rows]).with_timezone("UTC");
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        for field in schema.fields() {
-            let name = field.name();
-            let carried = POSITION.iter().position(|(raw, _)| raw == name);
-            let column: ArrayRef = match (name.as_str(), shown.column_by_name(name), position, carried) {
-                ("expectation", ..) => filter(names, &mask)?,
-                ("quarantined_at", ..) => Arc::new(now.clone()),
-                (_, Some(column), ..) => filter(column, &mask)?,
-                (_, None, Some(position), Some(index)) => filter(position.column(index), &mask)?,
-                _ => arrow::array::new_null_array(field.data_type(), rows),
-            };
-            columns.push(cast(&column, field.data_type())?);
-        }
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+/// Rows of the quarantine table: those that have the name of an expectation.
+///
+/// # Errors
+/// `Internal`.
+pub fn quarantine_rows(
+    shown: &RecordBatch,
+    position: Option<&RecordBatch>,
+    names: &StringArray,
+    schema: &SchemaRef,
+    now_us: i64,
+) -> Result<RecordBatch> {
+    let mask: BooleanArray = is_not_null(names)?;
+    let rows = mask.true_count();
+    let now = TimestampMicrosecondArray::from(vec![now_us; rows]).with_timezone("UTC");
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let name = field.name();
+        let carried = POSITION.iter().position(|(raw, _)| raw == name);
+        let column: ArrayRef = match (name.as_str(), shown.column_by_name(name), position, carried) {
+            ("expectation", ..) => filter(names, &mask)?,
+            ("quarantined_at", ..) => Arc::new(now.clone()),
+            (_, Some(column), ..) => filter(column, &mask)?,
+            (_, None, Some(position), Some(index)) => filter(position.column(index), &mask)?,
+            _ => arrow::array::new_null_array(field.data_type(), rows),
+        };
+        columns.push(cast(&column, field.data_type())?);
     }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 
 /// `keep`, less those of its rows that `of_kept` (one value for each row that it keeps) leaves out.

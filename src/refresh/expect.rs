@@ -148,6 +148,18 @@ impl Expectations {
         Ok(Verdict { keep, quarantine, counts })
     }
 
+    /// Which rows of a batch the view has taken, if it ever saw them; nothing is counted, nothing fails.
+    ///
+    /// # Errors
+    /// `Query` when a predicate cannot be computed.
+    pub fn taken(&self, batch: &RecordBatch) -> Result<BooleanArray> {
+        let mut taken = BooleanArray::from(vec![true; batch.num_rows()]);
+        for rule in self.rules.iter().filter(|rule| rule.action != OnViolation::Warn) {
+            taken = and(&taken, &holds(rule, batch)?)?;
+        }
+        Ok(taken)
+    }
+
     fn names(&self, rows: &[Option<usize>]) -> StringArray {
         let mut names = StringBuilder::with_capacity(rows.len(), 0);
         rows.iter().for_each(|row| names.append_option(row.map(|index| self.rules[index].name.as_str())));

@@ -74,8 +74,8 @@ pub struct Situation<'a> {
     pub moved: bool,
     /// Rows of the inputs, where `refresh_mode = 'auto'` lets cost decide.
     pub auto_rows: Option<u64>,
-    /// The view removes repetitions or bad rows as they come.
-    pub judges_rows: bool,
+    /// The view keeps the first row of each key, in the order in which they came.
+    pub first_of_keys: bool,
 }
 
 /// A change of more than one row in so many of its inputs' costs more to follow than to recompute: a keyed refresh
@@ -111,7 +111,7 @@ pub fn choose(view: &TableName, at: &Situation<'_>) -> Result<RefreshPlan> {
     let reason = kept_by(at.shape);
     Ok(match at.shape {
         Shape::Linear { .. } if inserts => RefreshPlan::Append { reason },
-        Shape::Linear { .. } if at.judges_rows => {
+        Shape::Linear { .. } if at.first_of_keys => {
             let changed = at.changes.iter().find(|(_, change)| matches!(change, Change::Changed { .. }));
             let input = changed.map_or_else(String::new, |(name, _)| name.to_string());
             return Err(Error::new(ErrorKind::NotIncremental, format!("rows of {input} were changed or removed"))

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::TableReference;
@@ -19,7 +20,7 @@ use crate::epoch::{Epoch, RefreshFacts, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::RefreshMode;
-use crate::refresh::append::Append;
+use crate::refresh::append::{Append, quarantine_rows};
 use crate::refresh::change::{Change, Rows};
 use crate::refresh::classify::{Shape, moves_anywhere};
 use crate::refresh::execute::{bound_now, collect, conform, stream};
@@ -101,7 +102,7 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
         requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
         moved,
         auto_rows,
-        judges_rows: !options.unique_key.is_empty() || slot.view.expectations.removes(),
+        first_of_keys: !options.unique_key.is_empty(),
     };
     let plan = choose(&view.name, &situation)?;
     facts.mode = plan.mode().into();
@@ -311,13 +312,8 @@ impl ViewRefresh<'_> {
         };
         let Some(moved) = moved else { return Ok(Work::nothing(self.before)) };
         let (come, go) = moved.sides()?;
-        facts.expectations = view.expectations.facts();
-        for batch in &come {
-            let verdict = view.expectations.judge(batch)?;
-            for (facts, (violations, _)) in facts.expectations.iter_mut().zip(&verdict.counts) {
-                facts.violations += violations;
-            }
-        }
+        let go = self.taken(go)?;
+        let (come, quarantine) = self.judged(come, facts).await?;
         let columns = key.unwrap_or_default().into_iter().map(|at| view.schema.field(at).name().clone());
         let replacement = Replacement {
             storage: self.pass.storage.as_ref(),
@@ -336,9 +332,51 @@ impl ViewRefresh<'_> {
             touches: true,
             add: replaced.add,
             remove: replaced.remove,
+            quarantine: Some(quarantine),
             change,
             ..Work::default()
         })
+    }
+
+    /// Rows that the expectations have let into the view.
+    fn taken(&self, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let expectations = &self.slot.view.expectations;
+        let taken = |batch: &RecordBatch| Ok(filter_record_batch(batch, &expectations.taken(batch)?)?);
+        if expectations.is_empty() { Ok(rows) } else { rows.iter().map(taken).collect() }
+    }
+
+    /// Rows that the expectations let in; those that they quarantine are staged.
+    async fn judged(
+        &self,
+        rows: Vec<RecordBatch>,
+        facts: &mut RefreshFacts,
+    ) -> Result<(Vec<RecordBatch>, Vec<DataFile>)> {
+        let expectations = &self.slot.view.expectations;
+        facts.expectations = expectations.facts();
+        if expectations.is_empty() {
+            return Ok((rows, vec![]));
+        }
+        let table = match &self.slot.quarantine {
+            Some(location) => Some(self.pass.storage.snapshot(location, None).await?),
+            None => None,
+        };
+        let (mut kept, mut quarantined) = (Vec::with_capacity(rows.len()), Vec::new());
+        for batch in &rows {
+            let verdict = expectations.judge(batch)?;
+            for (facts, (violations, removed)) in facts.expectations.iter_mut().zip(&verdict.counts) {
+                facts.violations += violations;
+                facts.removed += removed;
+            }
+            if let (Some(names), Some(table)) = (&verdict.quarantine, &table) {
+                quarantined.push(quarantine_rows(batch, None, names, &table.schema, self.pass.record.now_us)?);
+            }
+            kept.push(filter_record_batch(batch, &verdict.keep)?);
+        }
+        let files = match (&table, quarantined.is_empty()) {
+            (Some(table), false) => self.pass.storage.stage(table, self.pass.record.epoch, &quarantined).await?,
+            _ => vec![],
+        };
+        Ok((kept, files))
     }
 
     /// The view's own rows with these keys.

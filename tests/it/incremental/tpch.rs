@@ -6,8 +6,8 @@ use fastrand::Rng;
 
 use super::public::{Suite, queries};
 
-/// Queries that are not held incrementally. None, at best.
-const REFUSED: [&str; 0] = [];
+/// Queries that are not held incrementally: NOT IN, which one NULL on its right side empties.
+const REFUSED: [&str; 1] = ["q16"];
 
 /// Changes after the load, besides new orders: updates of facts and dimensions, deletes, rows that come back.
 const CHANGES: [&str; 18] = [
