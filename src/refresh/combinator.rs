@@ -323,7 +323,9 @@ impl ScalarUDFImpl for Finish {
         let rows = args.number_rows;
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let state = unpack(&arrays)?;
-        if let Some(mut groups) = self.call.groups_accumulator()? {
+        // One row may be the state of an aggregate without keys over no rows, which only the plain accumulator knows
+        // (an average of nothing is NULL, not 0 / 0).
+        if let Some(mut groups) = self.call.groups_accumulator()?.filter(|_| rows > 1) {
             groups.merge_batch(state, &(0..rows).collect::<Vec<_>>(), rows)?;
             return Ok(ColumnarValue::Array(groups.evaluate(EmitTo::All)?));
         }

@@ -125,17 +125,6 @@ impl ViewRefresh<'_> {
         Ok(Moment { storage: self.pass.storage.as_ref(), tables, now_us })
     }
 
-    /// All rows of every input, as if they had just come.
-    pub(super) async fn everything(&self) -> Result<BTreeMap<TableName, Change>> {
-        let mut changes = BTreeMap::new();
-        for input in &self.slot.view.inputs {
-            let (location, version) = self.locate(input).await?;
-            let change = change_between(self.pass, &location, 0, version).await?;
-            changes.insert(input.clone(), change);
-        }
-        Ok(changes)
-    }
-
     pub(super) async fn versions(
         &self,
         state: &SessionState,

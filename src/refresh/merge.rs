@@ -363,7 +363,7 @@ impl Merge<'_> {
                 Ok(staged)
             }
         });
-        Ok(stream::iter(pairs).buffered(FILES_CONCURRENT_MAX).try_concat().await?)
+        stream::iter(pairs).buffered(FILES_CONCURRENT_MAX).try_concat().await
     }
 
     /// With HAVING a group may have state and no visible row: all state is one object, named by the epoch.

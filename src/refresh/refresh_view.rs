@@ -113,7 +113,7 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
     let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before, frontier };
     let work = match plan {
         RefreshPlan::Nothing => Work::nothing(before),
-        RefreshPlan::Append { .. } => refresh.append(&changes, false, facts).await?,
+        RefreshPlan::Append { .. } => refresh.append(Some(&changes), facts).await?,
         RefreshPlan::MergeState { .. } if frontier == 0 => refresh.merge(Taking::Everything).await?,
         RefreshPlan::MergeState { .. } => refresh.merge(Taking::Inserted(&changes)).await?,
         RefreshPlan::ReplaceKeys { .. } => match &view.shape {
@@ -170,27 +170,26 @@ pub(super) struct ViewRefresh<'a> {
 }
 
 impl ViewRefresh<'_> {
-    async fn append(
-        &self,
-        changes: &BTreeMap<TableName, Change>,
-        from_scratch: bool,
-        facts: &mut RefreshFacts,
-    ) -> Result<Work> {
+    /// The rows of these changes, or all rows.
+    async fn append(&self, changes: Option<&BTreeMap<TableName, Change>>, facts: &mut RefreshFacts) -> Result<Work> {
         let view = &self.slot.view;
         let Shape::Linear { plan, carried } = &view.shape else {
             return Err(Error::new(ErrorKind::Internal, "append of a plan that is not linear"));
         };
         let unique_key = !view.definition.options.unique_key.is_empty();
         let use_carried = carried.as_ref().filter(|_| unique_key || self.slot.quarantine.is_some());
-        let versions = self.versions(&self.pass.base, plan, changes).await?;
-        let Some(delta) = delta(use_carried.unwrap_or(plan), &versions)? else {
-            return Ok(Work::nothing(self.before));
+        let plan = use_carried.unwrap_or(plan);
+        let rows = match changes {
+            Some(changes) => delta(plan, &self.versions(&self.pass.base, plan, changes).await?)?,
+            None => Some(self.moment(Which::New).await?.at(plan)?),
         };
+        let Some(rows) = rows else { return Ok(Work::nothing(self.before)) };
+        let from_scratch = changes.is_none();
         let quarantine = match &self.slot.quarantine {
             Some(location) => Some(self.pass.storage.snapshot(location, None).await?),
             None => None,
         };
-        let in_memory = changes.values().all(Change::in_memory);
+        let in_memory = changes.is_some_and(|changes| changes.values().all(Change::in_memory));
         let append = Append {
             storage: self.pass.storage.as_ref(),
             state: &self.pass.base,
@@ -207,7 +206,7 @@ impl ViewRefresh<'_> {
         };
         let mut guard = self.slot.unique.lock().await;
         let mut unique = if unique_key { Some(self.unique_index(guard.take(), from_scratch).await?) } else { None };
-        let out = append.run(delta, in_memory, unique.as_mut()).await?;
+        let out = append.run(rows, in_memory, unique.as_mut()).await?;
         if let Some(index) = &mut unique {
             index.seal(self.pass.record.epoch).await?;
         }
@@ -276,7 +275,7 @@ impl ViewRefresh<'_> {
 
     async fn recompute(&self, facts: &mut RefreshFacts) -> Result<Work> {
         match &self.slot.view.shape {
-            Shape::Linear { .. } => self.append(&self.everything().await?, true, facts).await,
+            Shape::Linear { .. } => self.append(None, facts).await,
             Shape::Merge { .. } => self.merge(Taking::Everything).await,
             shape => self.full(shape).await,
         }

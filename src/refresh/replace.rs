@@ -139,7 +139,7 @@ pub fn clustered<'a>(rows: RecordBatch, columns: impl Iterator<Item = &'a String
 pub fn order_of(columns: &[ArrayRef]) -> Result<UInt32Array> {
     let keys = converter(columns)?.convert_columns(columns)?;
     let mut order = keys.iter().zip(0_u32..).collect::<Vec<_>>();
-    order.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    order.sort_unstable_by_key(|(key, _)| *key);
     Ok(UInt32Array::from_iter_values(order.into_iter().map(|(_, row)| row)))
 }
 

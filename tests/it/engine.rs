@@ -162,3 +162,26 @@ async fn a_violated_fail_update_keeps_the_version_and_the_rest_goes_on() {
     assert_eq!(failed, ["1"]);
     assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["110"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_refresh_gives_what_is_there_once() {
+    let lake = Lake::new(&[]).await;
+    for sql in [
+        "CREATE TABLE s.a (k INT, x INT)",
+        "CREATE TABLE s.b (k INT, y INT)",
+        "INSERT INTO s.a VALUES (1, 10), (1, 11), (2, 20)",
+        "INSERT INTO s.b VALUES (1, 100), (2, 200), (2, 201)",
+        "CREATE MATERIALIZED VIEW gold.joined AS SELECT a.k, x, y FROM s.a AS a JOIN s.b AS b ON a.k = b.k",
+        "CREATE MATERIALIZED VIEW gold.summed AS SELECT k, sum(x) AS x FROM s.a GROUP BY k",
+        "CREATE MATERIALIZED VIEW gold.outer_joined AS SELECT a.k, y FROM s.a AS a LEFT JOIN s.b AS b ON a.k = b.k",
+        "INSERT INTO s.b VALUES (1, 101)",
+    ] {
+        lake.execute(sql).await.unwrap();
+    }
+    for view in ["joined", "summed", "outer_joined"] {
+        lake.execute(&format!("REFRESH MATERIALIZED VIEW gold.{view} FULL")).await.unwrap();
+        let audit = lake.query(&format!("AUDIT MATERIALIZED VIEW gold.{view}")).await;
+        assert!(audit[0].ends_with("|0|0"), "{audit:?}");
+    }
+    lake.check_all().await;
+}
