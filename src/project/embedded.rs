@@ -20,13 +20,17 @@ macro_rules! files {
 
 const FILES: &[File] = files![
     "bronze/events.sql",
+    "gold/abandoned_carts.sql",
     "gold/conversion_funnel.sql",
     "gold/kpis.sql",
+    "gold/product_velocity.sql",
     "gold/profit_by_category.sql",
     "gold/profit_by_product.sql",
     "gold/revenue_by_city.sql",
     "gold/sales_by_minute.sql",
+    "gold/sessions.sql",
     "gold/shop_cube.sql",
+    "gold/stock_levels.sql",
     "gold/top_products.sql",
     "raw/events.sql",
     "ref/cities.csv",

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! `FUZZ_SEED=n` runs that script alone; `FUZZ_CASES=n` runs so many comparisons, from the seed `FUZZ_FROM` on.
+//! `FUZZ_FAILURES=n` ends with so many failures, and `FUZZ_SHRINK=n` takes at most so many runs to shrink each.
 
 pub mod commits;
 mod expressions;
@@ -30,6 +31,8 @@ const VIEWS: usize = 8;
 const COMMITS: usize = 9;
 /// Failures that are shrunk and reported.
 const FAILURES_MAX: usize = 5;
+/// Runs that shrinking a failure may take.
+const SHRINK_RUNS_MAX: usize = 400;
 /// Scripts at a time.
 const CONCURRENT: usize = 3;
 /// Most of the views that are made at random must be held incrementally, in percent.
@@ -40,6 +43,10 @@ const UNPLANNED_PERCENT_MAX: usize = 10;
 #[allow(clippy::disallowed_methods, reason = "which seeds are run is the business of whoever runs the tests")]
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn count(name: &str, otherwise: usize) -> usize {
+    setting(name).map_or(otherwise, |count| count as usize)
 }
 
 /// The script of a seed.
@@ -81,12 +88,13 @@ impl Summary {
         outcome.refused.into_iter().for_each(|(operator, times)| *self.refused.entry(operator).or_default() += times);
         outcome.held.into_iter().for_each(|(operator, times)| *self.held.entry(operator).or_default() += times);
         if let Some(failure) = outcome.failure {
-            let (small, how) = shrink::shrink(script, &failure).await;
+            let (small, how) = shrink::shrink(script, &failure, count("FUZZ_SHRINK", SHRINK_RUNS_MAX)).await;
             let text = format!(
-                "FUZZ_SEED={}  {} in step {}\n{}\n-- shrunk to:\n{}-- {}\n{}",
+                "FUZZ_SEED={}  {} in step {}, after {} cases\n{}\n-- shrunk to:\n{}-- {}\n{}",
                 script.seed,
                 failure.kind,
                 failure.step,
+                self.cases,
                 failure.text,
                 small.text(),
                 how.kind,
@@ -111,11 +119,11 @@ async fn random_views_equal_their_queries_after_every_commit() {
     if let Some(seed) = setting("FUZZ_SEED") {
         seeds.end = seed + 1;
     }
-    let wanted = setting("FUZZ_CASES").map_or(CASES, |cases| cases as usize);
+    let (wanted, failures_max) = (count("FUZZ_CASES", CASES), count("FUZZ_FAILURES", FAILURES_MAX));
     let mut summary = Summary::default();
     let mut running = JoinSet::new();
     loop {
-        while running.len() < CONCURRENT && summary.cases < wanted && summary.failures.len() < FAILURES_MAX {
+        while running.len() < CONCURRENT && summary.cases < wanted && summary.failures.len() < failures_max {
             let Some(seed) = seeds.next() else { break };
             let script = script(seed, VIEWS, COMMITS);
             running.spawn(async move {

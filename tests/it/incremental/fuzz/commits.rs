@@ -196,10 +196,10 @@ pub fn steps(generator: &mut Generator, views: usize, commits: usize) -> Vec<Ste
         }
         steps.push(Step::Each(vec![source.change(generator)]));
     }
-    // A view that rests for a while, and one that is made late.
-    let (view, late) = (generator.rng.usize(0..views), views - 1);
+    // A view that rests for a while, one of those that read others, and one that is made late.
+    let (view, late) = (generator.rng.usize(views / 2..views), views - 1);
     let first = steps.len() - commits;
-    if generator.chance(30) {
+    if generator.chance(50) {
         steps.insert(first, Step::Suspend(view));
         steps.insert(first + commits / 2, Step::Resume(view));
     }

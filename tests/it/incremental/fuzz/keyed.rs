@@ -6,7 +6,7 @@
 //!   window, top per group, limit                             the order of one partition, or of all rows
 //! ```
 
-use super::plans::{Column, Generator, Plan, Type};
+use super::plans::{Column, Generator, Plan, TIES, Type};
 
 impl Generator {
     /// One aggregate over a scope.
@@ -133,15 +133,16 @@ impl Generator {
         self.select(operator, &shown, ("SELECT", &rest), rows, vec![plan, other])
     }
 
-    /// One window function; `over` is what stands in its brackets before ORDER BY.
-    fn over(&mut self, scope: &[Column], partition: &str) -> (String, Type) {
+    /// One window function, and whether it leaves ties; `partition` is what stands in its brackets before ORDER BY.
+    fn over(&mut self, scope: &[Column], partition: &str) -> ((String, Type), Option<&'static str>) {
         let mut order = self.comparable(scope);
         self.rng.shuffle(&mut order);
-        let total = names(&order);
+        let nth = self.rng.u8(0..9);
+        let (total, ties) = if matches!(nth, 0 | 6 | 7) { self.order(&order) } else { (names(&order), None) };
         let (first, kind) = order[0].clone();
         let int = self.value(scope, Type::Int, 0);
         let text = |function: String, order: String| format!("{function} OVER ({partition}{order})");
-        match self.rng.u8(0..9) {
+        let call = match nth {
             0 => (format!("CAST({} AS BIGINT)", text("row_number()".into(), format!("ORDER BY {total}"))), Type::Int),
             1 => (format!("CAST({} AS BIGINT)", text("rank()".into(), format!("ORDER BY {first} DESC"))), Type::Int),
             2 => (format!("CAST({} AS BIGINT)", text("dense_rank()".into(), format!("ORDER BY {first}"))), Type::Int),
@@ -154,7 +155,8 @@ impl Generator {
                 let frame = format!("ORDER BY {total} ROWS BETWEEN 1 PRECEDING AND CURRENT ROW");
                 (text(format!("max({int})"), frame), Type::Int)
             }
-        }
+        };
+        (call, ties)
     }
 
     pub fn window(&mut self, depth: usize) -> Plan {
@@ -162,43 +164,56 @@ impl Generator {
         let shown = self.comparable(&scope);
         let (key, _) = self.one(&shown);
         let mut list = shown.clone();
-        list.push(self.over(&scope, &format!("PARTITION BY {key} ")));
+        let (call, mut ties) = self.over(&scope, &format!("PARTITION BY {key} "));
+        list.push(call);
         if self.chance(25) {
             let (other, _) = self.one(&shown);
-            list.push(self.over(&scope, &format!("PARTITION BY {key}, {other} ")));
+            let (call, more) = self.over(&scope, &format!("PARTITION BY {key}, {other} "));
+            list.push(call);
+            ties = ties.or(more);
         }
         let rows = plan.rows;
-        self.select("window", &list, ("SELECT", &format!("FROM {}", plan.item(&alias))), rows, vec![plan])
+        self.select("window", &list, ("SELECT", &format!("FROM {}", plan.item(&alias))), rows, vec![plan]).with(ties)
     }
 
     pub fn global_window(&mut self, depth: usize) -> Plan {
         let (plan, alias, scope) = self.input(depth);
         let mut list = self.comparable(&scope);
-        list.push(self.over(&scope, ""));
-        let rows = plan.rows;
-        self.select("global window", &list, ("SELECT", &format!("FROM {}", plan.item(&alias))), rows, vec![plan])
+        let (call, ties) = self.over(&scope, "");
+        list.push(call);
+        let (rows, rest) = (plan.rows, format!("FROM {}", plan.item(&alias)));
+        self.select("global window", &list, ("SELECT", &rest), rows, vec![plan]).with(ties)
     }
 
     pub fn top_per_group(&mut self, depth: usize) -> Plan {
         let (plan, alias, scope) = self.input(depth);
         let mut list = self.comparable(&scope);
         let (key, _) = self.one(&list);
-        let order = names(&list);
+        let (order, ties) = self.order(&list);
         list.push((format!("row_number() OVER (PARTITION BY {key} ORDER BY {order})"), Type::Int));
         let inner = self.select("top per group", &list, ("SELECT", &format!("FROM {}", plan.item(&alias))), 8, vec![]);
         let outer = self.fresh("q");
         let mut shown = inner.columns.iter().map(|c| (format!("{outer}.{}", c.name), c.kind)).collect::<Vec<_>>();
         let (place, _) = shown.pop().unwrap();
         let rest = format!("FROM {} WHERE {place} <= {}", inner.item(&outer), self.rng.u8(1..4));
-        self.select("top per group", &shown, ("SELECT", &rest), 8, vec![plan])
+        self.select("top per group", &shown, ("SELECT", &rest), 8, vec![plan]).with(ties)
     }
 
     pub fn limit(&mut self, depth: usize) -> Plan {
         let (plan, alias, scope) = self.input(depth);
         let list = self.comparable(&scope);
         let offset = if self.chance(25) { " OFFSET 1" } else { "" };
-        let rest = format!("FROM {} ORDER BY {} LIMIT {}{offset}", plan.item(&alias), names(&list), self.rng.u8(1..6));
-        self.select("limit", &list, ("SELECT", &rest), 4, vec![plan])
+        let (order, ties) = self.order(&list);
+        let rest = format!("FROM {} ORDER BY {order} LIMIT {}{offset}", plan.item(&alias), self.rng.u8(1..6));
+        self.select("limit", &list, ("SELECT", &rest), 4, vec![plan]).with(ties)
+    }
+
+    /// All of these columns, or one of them.
+    fn order(&mut self, list: &[(String, Type)]) -> (String, Option<&'static str>) {
+        match self.chance(40) {
+            true => (self.one(list).0, Some(TIES)),
+            false => (names(list), None),
+        }
     }
 }
 

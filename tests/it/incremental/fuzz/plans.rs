@@ -4,7 +4,7 @@
 //!   Plan ─┬─ a table or view                       columns c1, c2, ... with types, an estimate of its rows,
 //!         └─ SELECT ... over one or two Plans       the operators in it, and its parts (a failing plan is shrunk to one)
 //!
-//!   deterministic:  LIMIT, row_number and lag only under a total order of all columns that are shown;
+//!   deterministic:  LIMIT, row_number and lag only under a total order of all columns that are shown, or marked TIES;
 //!                   floating point and lists (Other) are shown, never compared; nothing divides
 //! ```
 
@@ -23,6 +23,9 @@ pub enum Type {
     /// Floating point, or a list: shown only.
     Other,
 }
+
+/// The operator of a plan whose ORDER BY leaves ties: the engine has one answer for it, other than DataFusion's own.
+pub const TIES: &str = "ties";
 
 /// A column, by the name that a query around it uses.
 #[derive(Debug, Clone)]
@@ -64,6 +67,12 @@ impl Plan {
     /// The plan as an item of FROM.
     pub fn item(&self, alias: &str) -> String {
         if self.named { format!("{} AS {alias}", self.sql) } else { format!("({}) AS {alias}", self.sql) }
+    }
+
+    /// The plan, with this operator in it, too.
+    pub fn with(mut self, operator: Option<&'static str>) -> Self {
+        self.operators.extend(operator);
+        self
     }
 
     /// A view of these rows, by name.

@@ -8,21 +8,17 @@
 use super::commits::{Change, Step};
 use super::script::{Failure, Planned, Script};
 
-/// Runs that shrinking may take.
-const RUNS_MAX: usize = 400;
-
-/// The smallest script found, and how it fails.
-pub async fn shrink(script: &Script, failure: &Failure) -> (Script, Failure) {
+/// The smallest script found in so many runs, and how it fails.
+pub async fn shrink(script: &Script, failure: &Failure, mut runs: usize) -> (Script, Failure) {
     let mut best = (script.clone(), failure.clone());
     best.0.steps.truncate(failure.step + 1);
-    let mut runs = RUNS_MAX;
     loop {
         let mut smaller = None;
         for candidate in candidates(&best.0, best.1.view.as_deref()) {
-            runs = runs.saturating_sub(1);
             if runs == 0 {
                 return best;
             }
+            runs -= 1;
             let failed = candidate.run().await.failure;
             if let Some(failed) = failed.filter(|failed| failed.kind == best.1.kind) {
                 smaller = Some((candidate, failed));
