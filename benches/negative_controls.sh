@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}" CARGO_TERM_COLOR=never
-export FUZZ_FROM="${FUZZ_FROM:-1}" FUZZ_CASES="${FUZZ_CASES:-9000}" FUZZ_FAILURES=1 FUZZ_SHRINK=0
+export FUZZ_FROM="${FUZZ_FROM:-1}" FUZZ_CASES="${FUZZ_CASES:-6000}" FUZZ_FAILURES=1 FUZZ_SHRINK=0
 patch="$PWD/benches/negative_controls.patch"
 seconds_max=900
 width=91

@@ -187,8 +187,14 @@ fn stored_type(data_type: &DataType) -> DataType {
         DataType::UInt64 | DataType::UInt32 => DataType::Int64,
         DataType::UInt16 => DataType::Int32,
         DataType::UInt8 => DataType::Int16,
+        DataType::List(item) | DataType::LargeList(item) => DataType::List(Arc::new(stored_field(item))),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| stored_field(field)).collect()),
         other => other.clone(),
     }
+}
+
+fn stored_field(field: &Field) -> Field {
+    field.clone().with_data_type(stored_type(field.data_type()))
 }
 
 /// A source is a stream: it can be read once, row by row, and has no versions to join with.

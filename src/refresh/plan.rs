@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use datafusion::logical_expr::LogicalPlan;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::refresh::change::Change;
-use crate::refresh::classify::{Shape, linear};
+use crate::refresh::classify::{Shape, linear, moves};
 use crate::refresh::keyed::{shown_key, topmost};
 
 /// How one view is refreshed in one epoch. The same value is executed, explained and recorded.
@@ -137,6 +139,19 @@ fn first(shape: &Shape) -> RefreshPlan {
     }
 }
 
+/// What an analyst has written that became this operator.
+fn in_words(plan: &LogicalPlan) -> String {
+    match plan {
+        _ if moves(plan) => "now() outside of WHERE".into(),
+        LogicalPlan::Limit(_) => "ORDER BY ... LIMIT".into(),
+        LogicalPlan::Window(_) => "a window without PARTITION BY".into(),
+        LogicalPlan::Aggregate(aggregate) if !aggregate.group_expr.is_empty() => "ROLLUP, CUBE or GROUPING SETS".into(),
+        LogicalPlan::Aggregate(_) => "an aggregate without GROUP BY".into(),
+        LogicalPlan::Join(join) => format!("{} JOIN without an equality", join.join_type.to_string().to_uppercase()),
+        other => other.display().to_string(),
+    }
+}
+
 /// One line on how a shape is kept.
 pub fn kept_by(shape: &Shape) -> String {
     match shape {
@@ -144,7 +159,7 @@ pub fn kept_by(shape: &Shape) -> String {
         Shape::Full { reason, .. } => reason.clone(),
         Shape::Keyed { plan } => match shown_key(plan) {
             Some(key) if key.is_empty() => {
-                format!("{} has one key for all rows: recomputed from what is below it", topmost(plan).display())
+                format!("{} has one key for all rows: recomputed from what is below it", in_words(topmost(plan)))
             }
             Some(key) => {
                 let columns = plan.schema().columns();
