@@ -11,6 +11,7 @@ pub mod demo;
 pub mod explain;
 pub mod figures;
 pub mod format;
+pub mod kinesis;
 pub mod lake;
 pub mod progress;
 pub mod prompt;
@@ -70,6 +71,8 @@ enum Verb {
     Run(run::Args),
     /// Make lifelike shopping events: into a file, or into a Kinesis stream
     Simulate(simulate::Args),
+    /// Serve a Kinesis stream from memory, to develop and test against
+    Kinesis(kinesis::Args),
     /// Ask SQL of a lake folder or of a running server: one-shot, or at a prompt
     Sql(sql::Args),
     /// Refresh one view now from what has landed, with everything it is built on
@@ -119,6 +122,7 @@ async fn run(cli: Cli, config: Config) -> Result<()> {
         Some(Verb::Demo(args)) => demo::run(&context, args).await,
         Some(Verb::Run(args)) => run::run(&context, args).await,
         Some(Verb::Simulate(args)) => simulate::run(&context, args).await,
+        Some(Verb::Kinesis(args)) => kinesis::run(&context, args).await,
         Some(Verb::Sql(args)) => sql::run(&context, args).await,
         Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
@@ -145,6 +149,7 @@ mod tests {
             "run --source raw.events=kinesis:E_com --source ref.x=jsonl:y --http 127.0.0.1:1 --json",
             "simulate --events 10 --seed 1 --profile default --out events.jsonl",
             "simulate --events 10 --seed 1 --stream E_com --endpoint-url http://127.0.0.1:4567",
+            "kinesis --listen 127.0.0.1:0 --stream events --shards 8 --enforce-limits",
             "sql --lake lake -c SELECT --format json",
             "sql --server grpc://127.0.0.1:50051 -c SELECT --format csv",
             "refresh gold.kpis --full --lake lake",

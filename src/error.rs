@@ -139,7 +139,11 @@ impl Error {
     /// 4 for a lost race, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self.0.kind {
-            ErrorKind::Syntax | ErrorKind::Definition | ErrorKind::NotIncremental | ErrorKind::Config => 2,
+            ErrorKind::Syntax
+            | ErrorKind::Definition
+            | ErrorKind::NotIncremental
+            | ErrorKind::NotFound
+            | ErrorKind::Config => 2,
             ErrorKind::Storage | ErrorKind::Corrupt | ErrorKind::Source | ErrorKind::DataLoss => 3,
             ErrorKind::Conflict => 4,
             _ => 1,

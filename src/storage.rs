@@ -202,6 +202,15 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// `NotFound`, `Corrupt`, `Storage`.
     async fn read_state(&self, path: &str) -> Result<Arc<Vec<RecordBatch>>>;
 
+    /// Keep in memory what can be computed from objects, under a path that has no object of its own; within
+    /// `state_cache_bytes_max`, and no longer than that allows.
+    fn remember(&self, _path: &str, _batches: &[RecordBatch]) {}
+
+    /// What is still remembered.
+    fn recall(&self, _path: &str) -> Option<Arc<Vec<RecordBatch>>> {
+        None
+    }
+
     /// Write a small record where there is none. False: there is one already, which is not touched.
     ///
     /// # Errors

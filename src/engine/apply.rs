@@ -353,8 +353,7 @@ impl Engine {
             let at = parser::location_at(&object.sql, view.query_offset, object.file.as_deref());
             Error::from(error).with_location(at)
         };
-        let dialect = datafusion::config::Dialect::PostgreSQL;
-        let statement = self.base.sql_to_statement(&view.query, &dialect).map_err(located)?;
+        let statement = parser::parse_query(&view.query)?;
         let references = self.base.resolve_table_references(&statement).map_err(located)?;
         let qualified = references.iter().filter(|reference| reference.schema().is_some());
         Ok(qualified.map(crate::refresh::compile::table_name).collect())

@@ -108,7 +108,12 @@ impl Engine {
         let applied = self.apply_in(&mut state, &[object]).await?;
         let (name, outcome) = applied.first().cloned().unwrap_or((TableName::new("", ""), super::Applied::Unchanged));
         self.settle(&mut state).await?;
-        Ok(done(format!("{name}: {}", format!("{outcome:?}").to_lowercase()), None))
+        let mut said = format!("{name}: {}", format!("{outcome:?}").to_lowercase());
+        let published = Arc::clone(&self.published.borrow());
+        if let Some(error) = published.refreshes.get(&name).and_then(|facts| facts.error.as_ref()) {
+            said += &format!("; its first refresh failed, and is tried again with the next one: {error}");
+        }
+        Ok(done(said, None))
     }
 
     async fn create_table(
@@ -127,7 +132,8 @@ impl Engine {
         }
         let Some(query) = &table.query else { return self.create(&parsed.text).await };
         let state = session.state();
-        let plan = state.create_logical_plan(query).await.map_err(|error| located(error.into(), sql))?;
+        let plan = state.statement_to_plan(parser::parse_query(query)?).await;
+        let plan = plan.map_err(|error| located(error.into(), sql))?;
         let schema = crate::refresh::compile::stored_schema(plan.schema())?;
         let columns =
             schema.fields().iter().map(|field| Ok(format!("\"{}\" {}", field.name(), sql_type(field.data_type())?)));

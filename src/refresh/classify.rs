@@ -336,24 +336,26 @@ fn find(schema: &datafusion::common::DFSchema, raw: &str, name: &str) -> Option<
 
 /// Which group key an output column shows unchanged, by position in GROUP BY.
 pub fn key_of_output(plan: &LogicalPlan, column: &Column, aggregate: &Aggregate) -> Option<usize> {
+    shown_as(plan, column, aggregate).filter(|index| *index < aggregate.group_expr.len())
+}
+
+/// Which group key or, after the keys, which call of the aggregate an output column shows unchanged.
+pub fn shown_as(plan: &LogicalPlan, column: &Column, aggregate: &Aggregate) -> Option<usize> {
     match plan {
-        LogicalPlan::Aggregate(_) => {
-            let index = aggregate.schema.maybe_index_of_column(column)?;
-            (index < aggregate.group_expr.len()).then_some(index)
-        }
+        LogicalPlan::Aggregate(_) => aggregate.schema.maybe_index_of_column(column),
         LogicalPlan::Projection(projection) => {
             let index = projection.schema.maybe_index_of_column(column)?;
-            match projection.expr.get(index)?.clone().unalias() {
-                Expr::Column(inner) => key_of_output(&projection.input, &inner, aggregate),
+            match projection.expr.get(index)?.clone().unalias_nested().data {
+                Expr::Column(inner) => shown_as(&projection.input, &inner, aggregate),
                 _ => None,
             }
         }
         LogicalPlan::SubqueryAlias(alias) => {
             let index = alias.schema.maybe_index_of_column(column)?;
             let inner = alias.input.schema().columns().get(index)?.clone();
-            key_of_output(&alias.input, &inner, aggregate)
+            shown_as(&alias.input, &inner, aggregate)
         }
-        LogicalPlan::Filter(filter) => key_of_output(&filter.input, column, aggregate),
+        LogicalPlan::Filter(filter) => shown_as(&filter.input, column, aggregate),
         _ => None,
     }
 }

@@ -24,6 +24,9 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
+/// Functions whose value is their state, as long as the types are the same.
+const SHOWN: [&str; 8] = ["count", "sum", "min", "max", "bool_and", "bool_or", "bit_and", "bit_or"];
+
 /// One call of an aggregate function: the function with what its state depends on.
 #[derive(Debug, Clone)]
 pub struct AggregateCall {
@@ -75,6 +78,13 @@ impl AggregateCall {
         let types = arguments.iter().map(|field| field.data_type().to_string()).collect::<Vec<_>>().join(",");
         let id = format!("{}({types}){}", function.name(), if ignore_nulls { " ignore nulls" } else { "" });
         Ok(Self { function, arguments, returns, ignore_nulls, state, id })
+    }
+
+    /// The state is the value: it can be read off what the view shows.
+    pub fn shows_its_state(&self) -> bool {
+        SHOWN.contains(&self.function.name())
+            && self.state.len() == 1
+            && self.state[0].data_type() == self.returns.data_type()
     }
 
     /// The type of the stored state.
@@ -137,7 +147,10 @@ impl AggregateCall {
     }
 
     /// State columns as one struct; a function whose state differs in type from what it declares is cast.
-    fn pack(&self, columns: Vec<ArrayRef>) -> Result<ArrayRef> {
+    ///
+    /// # Errors
+    /// `Internal` when the columns are not those of the state.
+    pub fn pack(&self, columns: Vec<ArrayRef>) -> Result<ArrayRef> {
         let columns = columns
             .into_iter()
             .zip(self.state.iter())
@@ -323,6 +336,9 @@ impl ScalarUDFImpl for Finish {
         let rows = args.number_rows;
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         let state = unpack(&arrays)?;
+        if self.call.shows_its_state() {
+            return Ok(ColumnarValue::Array(Arc::clone(&state[0])));
+        }
         // One row may be the state of an aggregate without keys over no rows, which only the plain accumulator knows
         // (an average of nothing is NULL, not 0 / 0).
         if let Some(mut groups) = self.call.groups_accumulator()?.filter(|_| rows > 1) {

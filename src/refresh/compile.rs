@@ -90,7 +90,7 @@ pub async fn compile(
     let at = |offset: usize| parser::location_at(text, offset, file);
     let state = planning_session(base, readable.iter().map(|(name, table)| (name, Arc::clone(&table.schema))))?;
     let plan = state
-        .create_logical_plan(&definition.query)
+        .statement_to_plan(parser::parse_query(&definition.query)?)
         .await
         .map_err(|error| located(error, text, definition.query_offset, file))?;
     if !matches!(plan, LogicalPlan::Projection(_)) && plan.schema().fields().is_empty() {

@@ -68,7 +68,8 @@ impl Expectations {
                 let location = parser::location_at(text, expectation.predicate_offset, file);
                 Error::from(error).context(&expectation.name).with_location(location)
             };
-            let expr = state.create_logical_expr(&expectation.predicate, &columns).map_err(at)?;
+            let parsed = parser::parse_expression(&expectation.predicate)?;
+            let expr = state.create_logical_expr_from_sql_expr(parsed, &columns).map_err(at)?;
             let predicate = state.create_physical_expr(expr, &columns).map_err(at)?;
             let data_type = predicate.data_type(schema).map_err(at)?;
             if data_type != DataType::Boolean {

@@ -448,10 +448,10 @@ impl ViewRefresh<'_> {
     }
 
     async fn unique_index(&self, held: Option<UniqueIndex>, from_scratch: bool) -> Result<UniqueIndex> {
-        if let (Some(index), false) = (held, from_scratch) {
+        let frontier = if from_scratch { 0 } else { self.snapshot.epoch };
+        if let Some(index) = held.filter(|index| !from_scratch && index.frontier() == frontier) {
             return Ok(index);
         }
-        let frontier = if from_scratch { 0 } else { self.snapshot.epoch };
         let within = self.slot.view.definition.options.dedupe_within_ms;
         let within = within.map(|ms| i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX));
         let folder = format!("{}/keys", self.slot.view.state_folder());

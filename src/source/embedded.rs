@@ -88,6 +88,15 @@ impl EmbeddedKinesis {
     /// # Errors
     /// `Source` when there is no port or the stream is refused.
     pub async fn start(options: EmbeddedOptions) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await;
+        Self::serve(listener.map_err(|error| failed(error.to_string()))?, options).await
+    }
+
+    /// Serve a new, empty stream there.
+    ///
+    /// # Errors
+    /// `Source` when the stream is refused.
+    pub async fn serve(listener: TcpListener, options: EmbeddedOptions) -> Result<Self> {
         let store = Store::new(StoreOptions {
             create_stream_ms: 0,
             delete_stream_ms: 0,
@@ -98,8 +107,6 @@ impl EmbeddedKinesis {
             aws_region: REGION.to_string(),
             ..StoreOptions::default()
         });
-        let failed = |why: String| Error::new(ErrorKind::Source, format!("cannot start the embedded stream: {why}"));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| failed(error.to_string()))?;
         let address = listener.local_addr().map_err(|error| failed(error.to_string()))?;
         let puts = Arc::new(Mutex::new(()));
         let app = ferrokinesis::create_router(store.clone())
@@ -197,6 +204,10 @@ impl EmbeddedKinesis {
             trimmed.await;
         }
     }
+}
+
+fn failed(why: String) -> Error {
+    Error::new(ErrorKind::Source, format!("cannot start the embedded stream: {why}"))
 }
 
 /// Any credentials will do on the loopback port.

@@ -491,6 +491,14 @@ impl Storage for DeltaStorage {
         state::read(&self.store, &self.state, path).await
     }
 
+    fn remember(&self, path: &str, batches: &[RecordBatch]) {
+        self.state.put(path, Arc::new(batches.to_vec()));
+    }
+
+    fn recall(&self, path: &str) -> Option<Arc<Vec<RecordBatch>>> {
+        self.state.get(path)
+    }
+
     async fn put_if_absent(&self, path: &str, bytes: Vec<u8>) -> Result<bool> {
         records::put_if_absent(&self.store, path, bytes).await
     }

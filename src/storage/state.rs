@@ -56,7 +56,8 @@ impl StateCache {
         Self { bytes_max, inner: parking_lot::Mutex::default() }
     }
 
-    fn get(&self, path: &str) -> Option<Arc<Vec<RecordBatch>>> {
+    /// What is held under this path.
+    pub(crate) fn get(&self, path: &str) -> Option<Arc<Vec<RecordBatch>>> {
         let mut inner = self.inner.lock();
         inner.clock += 1;
         let now = inner.clock;
@@ -65,7 +66,8 @@ impl StateCache {
         Some(Arc::clone(&entry.batches))
     }
 
-    fn put(&self, path: &str, batches: Arc<Vec<RecordBatch>>) {
+    /// Hold this, as far as there is room.
+    pub(crate) fn put(&self, path: &str, batches: Arc<Vec<RecordBatch>>) {
         let bytes = batches.iter().map(RecordBatch::get_array_memory_size).sum();
         let mut inner = self.inner.lock();
         inner.remove(path);

@@ -1,45 +1,44 @@
-"""A Kinesis endpoint on a free loopback port, in this process, so that it outlives every `flash` that is killed.
+"""A Kinesis endpoint on a free loopback port, in a process of its own, so that it outlives every `flash` that is killed.
 
-    flash simulate ──PutRecords──▶ moto (not ours; in memory) ◀──GetRecords── flash run
-
-moto gives out sequence numbers without a lock, and two puts at once would lose records: calls are let in one by one.
+    flash simulate ──PutRecords──▶ flash kinesis (in memory) ◀──GetRecords── flash run
+                                        ▲ UpdateShardCount
 """
 
+import atexit
 import json
-import threading
+import subprocess
 import urllib.request
-
-from moto.server import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import WSGIRequestHandler, make_server
 
 # Any credentials will do, but not those of whoever runs the tests.
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
 
-class Quiet(WSGIRequestHandler):
-    def log(self, *_):
-        pass
-
-
-def start():
+def start(flash, stream, shards):
     """Serve; the endpoint's URL."""
-    app, turn = DomainDispatcherApplication(create_backend_app), threading.Lock()
-
-    def one_by_one(environ, start_response):
-        with turn:
-            return list(app(environ, start_response))
-
-    server = make_server("127.0.0.1", 0, one_by_one, threaded=True, request_handler=Quiet)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}"
+    command = [flash, "kinesis", "--listen", "127.0.0.1:0", "--stream", stream, "--shards", str(shards)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    atexit.register(server.kill)
+    return json.loads(server.stdout.readline())["endpoint_url"]
 
 
-def create_stream(endpoint, name, shards):
+def call(endpoint, operation, **body):
     headers = {
-        "X-Amz-Target": "Kinesis_20131202.CreateStream",
+        "X-Amz-Target": f"Kinesis_20131202.{operation}",
         "Content-Type": "application/x-amz-json-1.1",
-        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kinesis/aws4_request",
+        "X-Amz-Date": "20260101T000000Z",
+        "Authorization": "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kinesis/aws4_request, "
+        "SignedHeaders=host;x-amz-date, Signature=0",
     }
-    body = json.dumps({"StreamName": name, "ShardCount": shards}).encode()
-    with urllib.request.urlopen(urllib.request.Request(endpoint, body, headers), timeout=10) as answer:
-        answer.read()
+    request = urllib.request.Request(endpoint, json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read() or "{}")
+
+
+def reshard(endpoint, stream, shards):
+    """Split every shard: parents end, children begin."""
+    call(endpoint, "UpdateShardCount", StreamName=stream, TargetShardCount=shards, ScalingType="UNIFORM_SCALING")
+    while True:
+        found = call(endpoint, "DescribeStreamSummary", StreamName=stream)["StreamDescriptionSummary"]
+        if found["StreamStatus"] == "ACTIVE":
+            assert found["OpenShardCount"] == shards, found
+            return

@@ -24,7 +24,8 @@ FLASH = os.environ["FLASH"]
 KILLS = int(os.environ.get("KILLS", "20"))
 KILLS_OF_A_STEP = 5
 EVENTS = 25_000
-RATES = ["--seed", "5", "--duplicates", "1", "--broken", "1", "--bad-fields", "1", "--late", "1"]
+SEED = ["--seed", "5"]
+RATES = ["--duplicates", "1", "--broken", "1", "--bad-fields", "1", "--late", "1"]
 COUNTS = "SELECT view_name, rows, duplicates, dropped, quarantined FROM system.materialized_views"
 # Columns that say when a row was written, and not what it is.
 WRITTEN = {"_epoch", "quarantined_at"}
@@ -90,16 +91,19 @@ def main():
         run = ["run", "--project", "sql", "--until-caught-up", "--source"]
 
         file = f"{folder}/events.jsonl"
-        flash("simulate", "--events", EVENTS, *RATES, "--out", file)
+        flash("simulate", "--events", EVENTS, *SEED, *RATES, "--out", file)
         disturbed("files", [*run, f"raw.events=jsonl:{file}"], folder, dict(os.environ), WRITTEN, not skipped)
 
-        endpoint = kinesis.start()
-        kinesis.create_stream(endpoint, "events", 8)
+        # Half of the events are in shards that have ended, half in their children.
+        endpoint = kinesis.start(FLASH, "events", 6)
         env = {**os.environ, **kinesis.ENVIRONMENT, "AWS_ENDPOINT_URL_KINESIS": endpoint}
-        flash("simulate", "--events", EVENTS, *RATES, "--stream", "events", "--endpoint-url", endpoint, env=env)
+        put = ["simulate", "--events", EVENTS // 2, *RATES, "--stream", "events", "--endpoint-url", endpoint]
+        flash(*put, *SEED, env=env)
+        kinesis.reshard(endpoint, "events", 12)
+        flash(*put, "--seed", "6", env=env)
         disturbed("Kinesis", [*run, "raw.events=kinesis:events"], folder, env, WRITTEN, not skipped)
 
-        demo = ["demo", "--once", "--json", "--events", "30000", *RATES]
+        demo = ["demo", "--once", "--json", "--events", "30000", *SEED, *RATES]
         disturbed("embedded", demo, folder, dict(os.environ), EMBEDDED, False)
 
 

@@ -3,10 +3,11 @@
 mod faults;
 pub mod harness;
 
+use futures::TryStreamExt;
 use harness::{Lake, events};
 
 /// Views that between them use every plan.
-const VIEWS: [&str; 6] = [
+const VIEWS: [&str; 7] = [
     "CREATE EXTERNAL TABLE raw.events STORED AS JSONL LOCATION '/nowhere'",
     "CREATE MATERIALIZED VIEW bronze.events AS SELECT *, CAST(_arrived_at AS DATE) AS day FROM raw.events",
     "CREATE MATERIALIZED VIEW silver.events (
@@ -24,6 +25,11 @@ const VIEWS: [&str; 6] = [
     "CREATE MATERIALIZED VIEW gold.totals AS SELECT count(*) AS n, sum(amount) AS total FROM silver.events",
     "CREATE MATERIALIZED VIEW gold.busy AS
      SELECT shop, count(*) AS n FROM silver.events GROUP BY shop HAVING count(*) > 30",
+    "CREATE MATERIALIZED VIEW gold.extremes PARTITIONED BY (shop) AS
+     SELECT max(at) AS last, shop, min(id) AS first, count(amount) AS n, sum(amount) AS total, date_trunc('day', at) AS day,
+            bool_and(amount > 10) AS large, bool_or(amount > 80) AS some_large,
+            bit_or(CAST(amount AS BIGINT)) AS bits, bit_and(CAST(amount AS BIGINT)) AS common, max(id) AS latest
+     FROM silver.events GROUP BY shop, date_trunc('day', at)",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,6 +67,18 @@ async fn a_restart_goes_on_where_it_was() {
     }
     lake.check_all().await;
     assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["100"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_show_the_state_are_the_state() {
+    let lake = Lake::new(&VIEWS).await;
+    lake.source.push(events(0, 50));
+    lake.pass_until_idle().await;
+    for (view, own) in [("gold.extremes", false), ("gold.totals", false), ("gold.by_shop", true), ("gold.busy", true)] {
+        let folder = format!("_state/{view}").into();
+        let objects = lake.store.list(Some(&folder)).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(!objects.is_empty(), own, "{view}: {objects:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
