@@ -8,6 +8,7 @@ mod audit;
 mod dml;
 pub mod due;
 mod epochs;
+mod explain;
 mod sessions;
 mod statements;
 

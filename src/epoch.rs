@@ -77,7 +77,7 @@ pub struct SourceRange {
 }
 
 /// What an epoch reads. Written before anything else, so that running it again gives the same rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Its number.
     pub epoch: Epoch,

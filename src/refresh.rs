@@ -28,6 +28,7 @@ pub mod merge;
 pub mod normalize;
 pub mod pass;
 pub mod plan;
+pub mod preview;
 pub mod prune;
 pub mod refresh_view;
 pub mod replace;

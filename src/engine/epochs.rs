@@ -155,22 +155,38 @@ impl Engine {
         let full =
             record.full.iter().map(|name| (name.clone(), "REFRESH ... FULL was asked for".to_string())).collect();
         let pass = pass::Pass {
+            marks: slots.iter().map(|slot| (slot.view.name.clone(), Marks::default())).collect(),
+            slots,
+            slices,
+            full,
+            ..self.bare_pass(state, previous, record).await?
+        };
+        let mut published = Arc::new(pass).run().await?;
+        published.published_us = chrono::Utc::now().timestamp_micros();
+        self.publish(state, published).await
+    }
+
+    /// A pass in which no view takes part.
+    pub(super) async fn bare_pass(
+        &self,
+        state: &State,
+        previous: Arc<PublishedRecord>,
+        record: EpochRecord,
+    ) -> Result<pass::Pass> {
+        Ok(pass::Pass {
             storage: Arc::clone(&self.storage),
             base: self.base.clone(),
             serial: self.serial.clone(),
             history: self.frontier_records(state, &previous).await?,
             previous,
-            marks: slots.iter().map(|slot| (slot.view.name.clone(), Marks::default())).collect(),
-            slots,
-            slices,
+            marks: BTreeMap::new(),
+            slots: vec![],
+            slices: BTreeMap::new(),
             tables: state.graph.tables.clone(),
-            full,
+            full: BTreeMap::new(),
             permits: Semaphore::new(REFRESHES_CONCURRENT_MAX),
             record,
-        };
-        let mut published = Arc::new(pass).run().await?;
-        published.published_us = chrono::Utc::now().timestamp_micros();
-        self.publish(state, published).await
+        })
     }
 
     async fn publish(&self, state: &mut State, published: PublishedRecord) -> Result<Arc<PublishedRecord>> {
@@ -282,7 +298,7 @@ impl Engine {
         Ok(source)
     }
 
-    async fn table_versions(&self, state: &State) -> Result<BTreeMap<TableName, u64>> {
+    pub(super) async fn table_versions(&self, state: &State) -> Result<BTreeMap<TableName, u64>> {
         let mut versions = BTreeMap::new();
         for (name, location) in &state.graph.tables {
             versions.insert(name.clone(), self.storage.snapshot(location, None).await?.version);

@@ -24,12 +24,10 @@ use crate::catalog::definitions::Kind;
 use crate::engine::{Answer, Engine, Pass, PassRequest, ProjectObject, State, apply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::parser::{self, AlterAction, CreateMaterializedView, DropKind, Parsed, Statement};
-use crate::refresh::classify::Shape;
-use crate::refresh::compile::{Readable, ReadableKind, ReadableTable, compile, names};
+use crate::parser::{self, AlterAction, DropKind, Parsed, Statement};
+use crate::refresh::compile::{Readable, ReadableKind, ReadableTable};
 use crate::refresh::execute::{collect, conform};
 use crate::refresh::pass::source_schema;
-use crate::refresh::plan::kept_by;
 use crate::storage::Commit;
 
 /// Passes that one statement may take until its change is published.
@@ -261,53 +259,7 @@ impl Engine {
         Ok(done(format!("{name}: dropped; its files stay in the lake"), None))
     }
 
-    async fn explain(&self, definition: &CreateMaterializedView, sql: &str) -> Result<Answer> {
-        let readable = self.readable().await?;
-        let view = compile(&self.base, definition, &readable, sql, None).await?;
-        let mut lines = vec![format!("{}  refresh: {}", view.name, view.shape.mode())];
-        lines.push(format!("  because    {}", kept_by(&view.shape)));
-        for input in &view.inputs {
-            lines.push(format!("  reads      {input}{}", self.standing(input)));
-        }
-        lines.push(format!("  writes     {}", names(&view.schema)));
-        if !view.partitioned_by.is_empty() {
-            lines.push(format!("  partitions {}", view.partitioned_by.join(", ")));
-        }
-        if !view.definition.options.unique_key.is_empty() {
-            lines.push(format!("  unique     {}", view.definition.options.unique_key.join(", ")));
-        }
-        lines.push(format!(
-            "  not incremental: {}",
-            match &view.shape {
-                Shape::Full { reason, .. } => reason.as_str(),
-                _ => "none",
-            }
-        ));
-        text_rows("plan", lines)
-    }
-
-    async fn explain_view(&self, name: &TableName) -> Result<Answer> {
-        let graph = Arc::clone(&self.graph.read());
-        let Some(object) = graph.definitions.objects.get(name).filter(|object| object.kind == Kind::View) else {
-            return Err(no_view(name));
-        };
-        let statements = parser::parse(&object.sql, object.file.as_deref())?;
-        match statements.first().map(|parsed| &parsed.statement) {
-            Some(Statement::CreateMaterializedView(view)) => self.explain(view, &object.sql).await,
-            _ => Err(Error::new(ErrorKind::Corrupt, format!("the stored definition of {name} is no view"))),
-        }
-    }
-
-    /// Version and rows of an input, for EXPLAIN.
-    fn standing(&self, input: &TableName) -> String {
-        let published = self.published.borrow();
-        match published.tables.get(input) {
-            Some(state) => format!("  version {} ({} rows)", state.version, state.rows),
-            None => String::new(),
-        }
-    }
-
-    async fn readable(&self) -> Result<Readable> {
+    pub(super) async fn readable(&self) -> Result<Readable> {
         let graph = Arc::clone(&self.graph.read());
         let mut readable = BTreeMap::new();
         for (name, location) in &graph.tables {
@@ -354,7 +306,7 @@ async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<Answer> {
     Ok(Answer::Rows { schema, stream })
 }
 
-fn text_rows(column: &str, lines: Vec<String>) -> Result<Answer> {
+pub(super) fn text_rows(column: &str, lines: Vec<String>) -> Result<Answer> {
     let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Utf8, false)]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(StringArray::from(lines))])?;
     let stream = futures::stream::iter([Ok(batch)]);

@@ -58,7 +58,7 @@ pub(super) async fn change_of(pass: &Pass, input: &TableName, frontier: u64) -> 
 }
 
 /// Where an input that takes no part stands in this epoch.
-fn current(pass: &Pass, input: &TableName) -> Option<(String, Version)> {
+pub(super) fn current(pass: &Pass, input: &TableName) -> Option<(String, Version)> {
     if let (Some(version), Some(location)) = (pass.record.tables.get(input), pass.tables.get(input)) {
         return Some((location.clone(), *version));
     }

@@ -85,26 +85,7 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
     if snapshot.epoch >= pass.record.epoch {
         return landed(pass, slot, &snapshot, before, facts).await;
     }
-    let mut changes = BTreeMap::new();
-    for input in &view.inputs {
-        changes.insert(input.clone(), change_of(pass, input, frontier).await?);
-    }
-    let options = &view.definition.options;
-    let moved = frontier > 0 && moves_anywhere(view.shape.plan()) && pass.now_at(frontier)? != pass.record.now_us;
-    let auto_rows = match options.refresh_mode {
-        RefreshMode::Auto => Some(input_rows(pass, view).await?),
-        _ => None,
-    };
-    let situation = Situation {
-        shape: &view.shape,
-        changes: &changes,
-        first: frontier == 0,
-        requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
-        moved,
-        auto_rows,
-        first_of_keys: !options.unique_key.is_empty(),
-    };
-    let plan = choose(&view.name, &situation)?;
+    let (changes, plan) = decide(pass, slot, frontier).await?;
     facts.mode = plan.mode().into();
     facts.reason = plan.reason().into();
     facts.rows_in = changes.values().map(Change::rows).sum();
@@ -125,6 +106,39 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
     facts.rows_out = work.add.iter().map(|file| file.rows).sum();
     facts.bytes_written = work.add.iter().map(|file| file.size).sum();
     Ok(work)
+}
+
+/// What came to the inputs since this frontier, and the plan that follows it.
+///
+/// # Errors
+/// `NotIncremental`, `Storage`.
+pub(super) async fn decide(
+    pass: &Pass,
+    slot: &ViewSlot,
+    frontier: Epoch,
+) -> Result<(BTreeMap<TableName, Change>, RefreshPlan)> {
+    let view = &slot.view;
+    let mut changes = BTreeMap::new();
+    for input in &view.inputs {
+        changes.insert(input.clone(), change_of(pass, input, frontier).await?);
+    }
+    let options = &view.definition.options;
+    let moved = frontier > 0 && moves_anywhere(view.shape.plan()) && pass.now_at(frontier)? != pass.record.now_us;
+    let auto_rows = match options.refresh_mode {
+        RefreshMode::Auto => Some(input_rows(pass, view).await?),
+        _ => None,
+    };
+    let situation = Situation {
+        shape: &view.shape,
+        changes: &changes,
+        first: frontier == 0,
+        requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
+        moved,
+        auto_rows,
+        first_of_keys: !options.unique_key.is_empty(),
+    };
+    let plan = choose(&view.name, &situation)?;
+    Ok((changes, plan))
 }
 
 /// The epoch is in the table already: a crash came between its commit and the publication.

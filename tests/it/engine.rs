@@ -82,6 +82,40 @@ async fn rows_that_show_the_state_are_the_state() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn explain_tells_what_the_next_refresh_reads_and_replaces() {
+    for (query, mode) in [
+        ("SELECT k, sum(a) AS total FROM s.t GROUP BY k", "merge_state"),
+        ("SELECT k, a, row_number() OVER (PARTITION BY k ORDER BY a) AS place FROM s.t", "replace_keys"),
+    ] {
+        let lake = Lake::new(&[]).await;
+        let explain = async || lake.execute("EXPLAIN MATERIALIZED VIEW s.v").await.unwrap();
+        for sql in [
+            "CREATE TABLE s.t (k INT, a INT)",
+            "INSERT INTO s.t VALUES (1, 1), (2, 2), (3, 3)",
+            &format!("CREATE MATERIALIZED VIEW s.v PARTITIONED BY (k) AS {query}"),
+        ] {
+            lake.execute(sql).await.unwrap();
+        }
+        let idle = explain().await;
+        assert!(idle.contains("s.t  version 1: 3 rows in 1 file"), "{idle}");
+        assert!(idle.contains("next       nothing: its inputs have not changed"), "{idle}");
+        lake.execute("ALTER MATERIALIZED VIEW s.v SUSPEND").await.unwrap();
+        lake.execute("INSERT INTO s.t VALUES (2, 1), (2, 5)").await.unwrap();
+        let behind = explain().await;
+        for line in [
+            &format!("next       {mode}: "),
+            "takes    what came to s.t since version 1: 2 rows in 1 file",
+            "replaces 1 key, in 1 of its 3 files: 1 of 3 rows are read and written",
+        ] {
+            assert!(behind.contains(line), "{line}\n{behind}");
+        }
+        lake.execute("ALTER MATERIALIZED VIEW s.v RESUME").await.unwrap();
+        lake.pass_until_idle().await;
+        assert!(explain().await.contains("next       nothing"), "{}", explain().await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_refresh_over_many_slices_equals_many_refreshes() {
     let once = Lake::new(&VIEWS).await;
     let many = Lake::new(&VIEWS).await;
