@@ -19,7 +19,7 @@ use arrow::record_batch::RecordBatch;
 use tokio::sync::Semaphore;
 
 use crate::engine::due::{ViewDue, downstream, due};
-use crate::engine::{Engine, Pass, PassRequest, State};
+use crate::engine::{Engine, Graph, Pass, PassRequest, State};
 use crate::epoch::{Epoch, EpochRecord, Positions, PublishedRecord, RefreshFacts, SourceRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -76,7 +76,7 @@ impl Engine {
             // While there is a backlog every view goes along: rows that are in memory now need not be read again.
             taken = due(&views, now_us, true).0;
         }
-        let tables = self.table_versions(state).await?;
+        let tables = self.table_versions(&state.graph).await?;
         let new = self.anything_new(state, &taken, &slices, &tables) || !full.is_empty();
         if !new {
             // The empty slices still move positions (of idle shards); the next real epoch writes them down.
@@ -159,7 +159,7 @@ impl Engine {
             slots,
             slices,
             full,
-            ..self.bare_pass(state, previous, record).await?
+            ..self.bare_pass(&state.graph, previous, record).await?
         };
         let mut published = Arc::new(pass).run().await?;
         published.published_us = chrono::Utc::now().timestamp_micros();
@@ -169,7 +169,7 @@ impl Engine {
     /// A pass in which no view takes part.
     pub(super) async fn bare_pass(
         &self,
-        state: &State,
+        graph: &Graph,
         previous: Arc<PublishedRecord>,
         record: EpochRecord,
     ) -> Result<pass::Pass> {
@@ -177,12 +177,12 @@ impl Engine {
             storage: Arc::clone(&self.storage),
             base: self.base.clone(),
             serial: self.serial.clone(),
-            history: self.frontier_records(state, &previous).await?,
+            history: self.frontier_records(graph, &previous).await?,
             previous,
             marks: BTreeMap::new(),
             slots: vec![],
             slices: BTreeMap::new(),
-            tables: state.graph.tables.clone(),
+            tables: graph.tables.clone(),
             full: BTreeMap::new(),
             permits: Semaphore::new(REFRESHES_CONCURRENT_MAX),
             record,
@@ -298,9 +298,9 @@ impl Engine {
         Ok(source)
     }
 
-    pub(super) async fn table_versions(&self, state: &State) -> Result<BTreeMap<TableName, u64>> {
+    pub(super) async fn table_versions(&self, graph: &Graph) -> Result<BTreeMap<TableName, u64>> {
         let mut versions = BTreeMap::new();
-        for (name, location) in &state.graph.tables {
+        for (name, location) in &graph.tables {
             versions.insert(name.clone(), self.storage.snapshot(location, None).await?.version);
         }
         Ok(versions)
@@ -362,10 +362,10 @@ impl Engine {
     /// The published records of frontiers older than the newest one.
     async fn frontier_records(
         &self,
-        state: &State,
+        graph: &Graph,
         previous: &PublishedRecord,
     ) -> Result<BTreeMap<Epoch, Arc<PublishedRecord>>> {
-        let frontiers = previous.tables.iter().filter(|(name, _)| state.graph.slots.contains_key(name));
+        let frontiers = previous.tables.iter().filter(|(name, _)| graph.slots.contains_key(name));
         let frontiers = frontiers.map(|(_, at)| at.frontier).filter(|at| *at > 0 && *at < previous.epoch);
         let mut records = BTreeMap::new();
         for frontier in frontiers.collect::<BTreeSet<_>>() {

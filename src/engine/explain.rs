@@ -30,10 +30,19 @@ impl Engine {
         let view = compile(&self.base, definition, &readable, sql, None).await?;
         let slot = self.graph.read().slots.get(&view.name).cloned();
         let next = match slot.filter(|slot| slot.view.fingerprint == view.fingerprint) {
-            Some(slot) => Some(self.preview(&slot).await?),
+            Some(slot) => Some(self.preview(&slot).await),
             None => None,
         };
-        text_rows("plan", self.lines(&view, next.as_ref()))
+        match next.transpose() {
+            Ok(next) => text_rows("plan", self.lines(&view, next.as_ref())),
+            // What the refresh would say, too.
+            Err(error) if error.kind() == ErrorKind::NotIncremental => {
+                let mut lines = self.lines(&view, None);
+                lines.push(format!("  next       refused: {error}"));
+                text_rows("plan", lines)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Of a view of the lake.
@@ -51,16 +60,15 @@ impl Engine {
 
     /// The next refresh, from what has been published and what ordinary tables hold now.
     async fn preview(&self, slot: &ViewSlot) -> Result<Preview> {
-        let state = self.state.lock().await;
+        let graph = Arc::clone(&self.graph.read());
         let previous = Arc::clone(&self.published.borrow());
         let record = EpochRecord {
             epoch: previous.epoch + 1,
             now_us: chrono::Utc::now().timestamp_micros(),
-            tables: self.table_versions(&state).await?,
+            tables: self.table_versions(&graph).await?,
             ..EpochRecord::default()
         };
-        let pass = self.bare_pass(&state, previous, record).await?;
-        drop(state);
+        let pass = self.bare_pass(&graph, previous, record).await?;
         preview(&pass, slot).await
     }
 

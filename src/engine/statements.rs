@@ -108,7 +108,8 @@ impl Engine {
         self.settle(&mut state).await?;
         let mut said = format!("{name}: {}", format!("{outcome:?}").to_lowercase());
         let published = Arc::clone(&self.published.borrow());
-        if let Some(error) = published.refreshes.get(&name).and_then(|facts| facts.error.as_ref()) {
+        let refreshed = published.refreshes.get(&name).filter(|_| outcome != super::Applied::Unchanged);
+        if let Some(error) = refreshed.and_then(|facts| facts.error.as_ref()) {
             said += &format!("; its first refresh failed, and is tried again with the next one: {error}");
         }
         Ok(done(said, None))

@@ -93,9 +93,9 @@ impl Extent {
 /// `NotIncremental` as the refresh itself; `Query`, `Storage`.
 pub async fn preview(pass: &Pass, slot: &ViewSlot) -> Result<Preview> {
     let view = &slot.view;
-    let snapshot = pass.storage.snapshot(&slot.location, None).await?;
     let before = pass.before(&view.name).filter(|state| state.location == slot.location);
     let (version, frontier) = before.map_or((0, 0), |state| (state.version, state.frontier));
+    let snapshot = pass.storage.snapshot(&slot.location, Some(version)).await?;
     let (changes, plan) = decide(pass, slot, frontier).await?;
     let mut inputs = Vec::new();
     for (name, change) in &changes {
@@ -124,9 +124,13 @@ pub async fn preview(pass: &Pass, slot: &ViewSlot) -> Result<Preview> {
 }
 
 fn touched(slot: &ViewSlot, snapshot: &Snapshot, keys: &Keys) -> Result<Touched> {
-    let columns = shown(slot, keys);
-    let held = may_hold(&snapshot.files, &snapshot.partitioned_by, &columns, keys.len())?;
-    Ok(Touched { keys: keys.len(), held: Extent::of(&held), all: Extent::of(&snapshot.files) })
+    let all = Extent::of(&snapshot.files);
+    let held = match slot.view.shape {
+        // The state of groups without a row is in no file of the view.
+        Shape::Merge { having: true, .. } => all,
+        _ => Extent::of(&may_hold(&snapshot.files, &snapshot.partitioned_by, &shown(slot, keys), keys.len())?),
+    };
+    Ok(Touched { keys: keys.len(), held, all })
 }
 
 /// The parts of the keys that the view shows.

@@ -7,10 +7,13 @@
 import atexit
 import json
 import subprocess
+import time
 import urllib.request
 
 # Any credentials will do, but not those of whoever runs the tests.
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+# Of a change of shards, in seconds.
+RESHARD_MAX = 30
 
 
 def start(flash, stream, shards):
@@ -37,8 +40,10 @@ def call(endpoint, operation, **body):
 def reshard(endpoint, stream, shards):
     """Split every shard: parents end, children begin."""
     call(endpoint, "UpdateShardCount", StreamName=stream, TargetShardCount=shards, ScalingType="UNIFORM_SCALING")
-    while True:
+    deadline = time.monotonic() + RESHARD_MAX
+    while time.monotonic() < deadline:
         found = call(endpoint, "DescribeStreamSummary", StreamName=stream)["StreamDescriptionSummary"]
         if found["StreamStatus"] == "ACTIVE":
             assert found["OpenShardCount"] == shards, found
             return
+    raise TimeoutError(f"{stream} is not active after {RESHARD_MAX} s")

@@ -83,9 +83,14 @@ async fn rows_that_show_the_state_are_the_state() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explain_tells_what_the_next_refresh_reads_and_replaces() {
-    for (query, mode) in [
-        ("SELECT k, sum(a) AS total FROM s.t GROUP BY k", "merge_state"),
-        ("SELECT k, a, row_number() OVER (PARTITION BY k ORDER BY a) AS place FROM s.t", "replace_keys"),
+    for (query, mode, replaced) in [
+        ("SELECT k, sum(a) AS total FROM s.t GROUP BY k", "merge_state", "1 of its 3 files: 1 of 3"),
+        ("SELECT k, sum(a) AS t FROM s.t GROUP BY k HAVING sum(a) > 0", "merge_state", "3 of its 3 files: 3 of 3"),
+        (
+            "SELECT k, a, row_number() OVER (PARTITION BY k ORDER BY a) AS place FROM s.t",
+            "replace_keys",
+            "1 of its 3 files: 1 of 3",
+        ),
     ] {
         let lake = Lake::new(&[]).await;
         let explain = async || lake.execute("EXPLAIN MATERIALIZED VIEW s.v").await.unwrap();
@@ -105,7 +110,7 @@ async fn explain_tells_what_the_next_refresh_reads_and_replaces() {
         for line in [
             &format!("next       {mode}: "),
             "takes    what came to s.t since version 1: 2 rows in 1 file",
-            "replaces 1 key, in 1 of its 3 files: 1 of 3 rows are read and written",
+            &format!("replaces 1 key, in {replaced} rows are read and written"),
         ] {
             assert!(behind.contains(line), "{line}\n{behind}");
         }
@@ -113,6 +118,20 @@ async fn explain_tells_what_the_next_refresh_reads_and_replaces() {
         lake.pass_until_idle().await;
         assert!(explain().await.contains("next       nothing"), "{}", explain().await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_that_is_made_and_cannot_be_filled_says_so() {
+    let lake = Lake::new(&[]).await;
+    lake.execute("CREATE TABLE s.t (a INT)").await.unwrap();
+    lake.execute("INSERT INTO s.t VALUES (1), (0)").await.unwrap();
+    let create = "CREATE MATERIALIZED VIEW s.v AS SELECT 10 / a AS b FROM s.t";
+    let said = lake.execute(create).await.unwrap();
+    assert!(said.starts_with("s.v: created; its first refresh failed") && said.contains("zero"), "{said}");
+    let again = lake.execute(create).await.unwrap();
+    assert_eq!(again, "s.v: unchanged");
+    lake.execute("DELETE FROM s.t WHERE a = 0").await.unwrap();
+    assert_eq!(lake.query("SELECT b FROM s.v").await, ["10"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
