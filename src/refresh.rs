@@ -24,6 +24,7 @@ pub mod execute;
 pub mod expect;
 pub mod inputs;
 pub mod keyed;
+pub mod layout;
 pub mod merge;
 pub mod normalize;
 pub mod pass;

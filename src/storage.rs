@@ -211,6 +211,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Nobody is going to ask for this again: neither what is remembered, nor the state read from an object.
+    fn forget(&self, _path: &str) {}
+
     /// Write a small record where there is none. False: there is one already, which is not touched.
     ///
     /// # Errors

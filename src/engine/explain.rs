@@ -5,7 +5,7 @@
 //!     because    sum merge exactly, while the inputs only insert
 //!     reads      silver.events  version 12: 198,000 rows in 40 files
 //!     next       merge_state: 500 rows of silver.events, in 2 files
-//!     replaces   14 keys, in 3 of its 40 files: 1,200 of 80,000 rows
+//!     replaces   14 keys, in 3 of its 40 files: at most 1,200 of 80,000 rows
 //! ```
 
 use std::sync::Arc;
@@ -129,7 +129,7 @@ fn coming(next: &Preview) -> Vec<String> {
     }
     if let Some(touched) = &next.replaced {
         lines.push(format!(
-            "    replaces {}, in {} of its {}: {} of {} rows are read and written",
+            "    replaces {}, in {} of its {}: at most {} of {} rows are read and written",
             counted(touched.keys as u64, "key"),
             touched.held.files,
             counted(touched.all.files as u64, "file"),

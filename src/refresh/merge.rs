@@ -3,19 +3,21 @@
 //! ```text
 //!  change of the input ─▶ GROUP BY keys: state(f)          "changed": few rows
 //!                             │ keys
-//!  files of the view ─────────┴─▶ those that may hold the keys (partition values, min/max)
+//!  files of the view ─────────┴─▶ those that hold one of them (partition values, min/max, hashes of the keys)
 //!      each with the state of its groups (`held`)
+//!       other groups of large files ─▶ finish(f) ─▶ a file of their own again, one after the other
 //!                             │
 //!  groups on both sides ─▶ GROUP BY keys: merge(f) ─┐
 //!  groups on one side only, as they are ────────────┴─▶ finish(f) ─▶ the view's columns
 //!                             │
-//!  new files, one per partition, and their state; one commit: remove the old files, add the new ones
+//!  new files and their state (`layout` says which rows lie together); one commit: remove the old files, add the new
 //! ```
 //!
 //! When rows went, too, the groups that they were in are replaced: their state is computed anew from the input's rows
 //! with those keys, and what was there is dropped.
 //!
-//! Copy on write: a refresh costs the change plus the files that hold its groups, never the whole view.
+//! Copy on write: a refresh costs the change plus the files that hold its groups, never the whole view; and holds in
+//! memory the change plus a few files.
 
 mod held;
 mod sides;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
 use arrow::compute::{and, concat_batches, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::SessionState;
@@ -39,8 +41,8 @@ use crate::refresh::classify::plain;
 use crate::refresh::combinator::AggregateCall;
 use crate::refresh::compile::CompiledView;
 use crate::refresh::execute::{collect, conform, mask};
-use crate::refresh::merge::held::There;
-use crate::refresh::merge::sides::{hashes, renamed, sides};
+use crate::refresh::merge::held::{Held, There};
+use crate::refresh::merge::sides::{Named, apart, hashes, renamed};
 use crate::refresh::restrict::Keys;
 use crate::storage::{DataFile, Snapshot, Storage};
 
@@ -70,6 +72,14 @@ pub enum Taken {
 
 /// The aggregate's calls, with their arguments.
 type Calls = Vec<(AggregateCall, AggregateFunction)>;
+
+/// The table that a merge goes into.
+struct Into<'a> {
+    held: Held,
+    calls: &'a Calls,
+    snapshot: &'a Snapshot,
+    epoch: Epoch,
+}
 
 /// Everything that a merge works with.
 #[derive(Debug)]
@@ -107,34 +117,36 @@ impl Merge<'_> {
             None if changed.is_empty() => return Ok(Merged::default()),
             None => self.keys(&changed)?,
         };
-        let held = self.held(&calls);
+        let into = Into { held: self.held(&calls), calls: &calls, snapshot, epoch };
+        let named = Named::new(&keys, replaced.is_some())?;
         let there = match anew {
-            true => There { groups: vec![], files: snapshot.files.iter().map(|file| file.path.clone()).collect() },
-            false => self.there(&held, &calls, snapshot, &keys).await?,
+            true => There { remove: snapshot.files.iter().map(|file| file.path.clone()).collect(), ..There::default() },
+            false => self.there(&into, &keys, &named).await?,
         };
-        let (old, remove) = (there.groups, there.files);
-        let Some(schema) = changed.first().or(old.first()).map(|batch| nullable(&batch.schema())) else {
-            if self.having {
-                self.storage.write_state(&self.whole_state_path(epoch), &[]).await?;
-            }
-            return Ok(Merged { remove, state: self.having, ..Merged::default() });
-        };
-        let sides = sides(&schema, changed, old, &keys, replaced.is_some())?;
-        let before = if shown { self.shown(&calls, &schema, sides.gone.clone()).await? } else { vec![] };
-        let mut one = sides.one;
+        let before = if shown { self.shown(&calls, there.gone.clone()).await? } else { vec![] };
+        let mut groups = there.stays;
         match replaced {
-            Some(_) => one.extend(sides.new),
-            None if sides.gone.is_empty() => one.extend(sides.new),
+            Some(_) => groups.extend(changed),
             None => {
-                let both = sides.new.into_iter().chain(sides.gone).collect();
-                let merged = collect(self.state, self.merged(&calls, self.groups(&schema, both)?)?).await?;
-                one.extend(merged.into_iter().map(|batch| renamed(&schema, batch)).collect::<Result<Vec<_>>>()?);
+                let (new, old) = apart(changed, &there.gone, keys.columns().len())?;
+                groups.extend(new);
+                let both = old.into_iter().chain(there.gone).collect::<Vec<_>>();
+                if !both.is_empty() {
+                    groups.extend(collect(self.state, self.merged(&calls, self.groups(both)?)?).await?);
+                }
             }
         }
-        let rows = self.finish(&calls, &schema, one).await?;
-        let change = if shown { Some((self.shown_of(&rows, &keys)?, before)) } else { None };
-        let add = self.write(&held, snapshot, epoch, rows).await?;
-        Ok(Merged { add, remove, state: self.having, change })
+        let mut merged = Merged { add: there.add, remove: there.remove, state: self.having, change: None };
+        let mut after = vec![];
+        if !groups.is_empty() {
+            let rows = self.finish(&calls, groups).await?;
+            after = if shown { self.shown_of(&rows, &keys)? } else { vec![] };
+            merged.add.extend(self.write(&into, rows).await?);
+        } else if self.having {
+            self.storage.write_state(&self.whole_state_path(epoch), &[]).await?;
+        }
+        merged.change = shown.then_some((after, before));
+        Ok(merged)
     }
 
     /// The keys of these groups.
@@ -144,11 +156,11 @@ impl Merge<'_> {
     }
 
     /// What the view shows of these groups.
-    async fn shown(&self, calls: &Calls, schema: &SchemaRef, groups: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    async fn shown(&self, calls: &Calls, groups: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         if groups.is_empty() {
             return Ok(vec![]);
         }
-        let rows = self.finish(calls, schema, groups).await?;
+        let rows = self.finish(calls, groups).await?;
         self.visible(&rows).map(|(shown, _)| vec![shown])
     }
 
@@ -238,8 +250,8 @@ impl Merge<'_> {
     }
 
     /// Finish groups, and compute the view's columns: `[view's columns][__keep..][__k..][__s..]`.
-    async fn finish(&self, calls: &Calls, schema: &SchemaRef, groups: Vec<RecordBatch>) -> Result<RecordBatch> {
-        let finished = self.finished(calls, self.groups(schema, groups)?)?;
+    async fn finish(&self, calls: &Calls, groups: Vec<RecordBatch>) -> Result<RecordBatch> {
+        let finished = self.finished(calls, self.groups(groups)?)?;
         let plan = above(self.plan, &finished)?;
         let schema = Arc::clone(plan.schema().inner());
         let batches = collect(self.state, plan).await?;
@@ -247,8 +259,10 @@ impl Merge<'_> {
         Ok(concat_batches(&schema, &batches)?)
     }
 
-    /// Groups with their state as a table.
-    fn groups(&self, schema: &SchemaRef, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+    /// Groups with their state as a table; there are some.
+    fn groups(&self, batches: Vec<RecordBatch>) -> Result<LogicalPlan> {
+        let schema = &nullable(&batches[0].schema());
+        let batches = batches.into_iter().map(|batch| renamed(schema, batch)).collect::<Result<Vec<_>>>()?;
         let parts = crate::refresh::change::split(&batches, self.state.config().target_partitions());
         let table = MemTable::try_new(Arc::clone(schema), parts)?;
         Ok(LogicalPlanBuilder::scan("__groups", provider_as_source(Arc::new(table)), None)?.build()?)
@@ -282,7 +296,7 @@ impl Merge<'_> {
 
 fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()))
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The nodes above the aggregate over `finished`; filters become `__keep` columns, so that every group stays.

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   rows that go ─▶ files that may hold them (partition values, min/max) ─▶ read ─┬─ none of them there: left alone
-//!                                                                                  └─ the rest of the file ─┐
-//!   rows that come ────────────────────────────────────────────────────────────────────────────────────────┴─▶ stage
+//!                                                                                  ├─ the rest of a large file ─▶ stage
+//!                                                                                  └─ of a small one ─┐
+//!   rows that come ───────────────────────────────────────────────────────────────────────────────────┴─▶ stage
 //! ```
 //!
 //! Copy on write, as a multiset: of seven equal rows three go if three are to go. Where a row that is to go is not
@@ -23,11 +24,9 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use crate::epoch::Epoch;
 use crate::error::Result;
 use crate::refresh::execute::{collect, conform};
+use crate::refresh::layout::{Layout, pieces};
 use crate::refresh::prune::{KeyColumn, may_hold};
 use crate::storage::{DataFile, Snapshot, Storage};
-
-/// Rows in one file of a table whose files are rewritten: a refresh rewrites whole files.
-pub const KEYED_FILE_ROWS_MAX: usize = 131_072;
 
 /// What a change wants committed.
 #[derive(Debug, Default)]
@@ -58,7 +57,8 @@ impl Replacement<'_> {
     /// `Storage`, `Corrupt`.
     pub async fn run(&self, epoch: Epoch, go: &[RecordBatch], come: Vec<RecordBatch>) -> Result<Option<Replaced>> {
         let schema = &self.snapshot.schema;
-        let mut rows = come;
+        let layout = Layout::new(&self.snapshot.files);
+        let (mut rows, mut alone) = (come, Vec::new());
         let mut remove = Vec::new();
         let go = go.iter().map(|batch| conform(batch, schema)).collect::<Result<Vec<_>>>()?;
         let go = concat_batches(schema, &go)?;
@@ -72,14 +72,21 @@ impl Replacement<'_> {
                 let kept = outgoing.take_from(&batches)?;
                 if let Some(kept) = kept {
                     remove.push(file.path.clone());
-                    rows.extend(kept);
+                    match layout.is_small(&file) {
+                        true => rows.extend(kept),
+                        false => alone.push(kept),
+                    }
                 }
             }
             if outgoing.left > 0 {
                 return Ok(None);
             }
         }
-        let add = self.stage(epoch, rows).await?;
+        // Nothing is staged before it is known that all rows that are to go are there.
+        let mut add = Vec::new();
+        for rows in alone.into_iter().chain([rows]) {
+            add.extend(self.stage(epoch, rows).await?);
+        }
         Ok(Some(Replaced { add, remove }))
     }
 
@@ -109,9 +116,8 @@ impl Replacement<'_> {
         let rows = concat_batches(&self.snapshot.schema, &rows)?;
         let rows = clustered(rows, self.snapshot.partitioned_by.iter().chain(&self.clustered_by))?;
         let mut files = Vec::new();
-        for start in (0..rows.num_rows()).step_by(KEYED_FILE_ROWS_MAX) {
-            let piece = rows.slice(start, KEYED_FILE_ROWS_MAX.min(rows.num_rows() - start));
-            files.extend(self.storage.stage(self.snapshot, epoch, &[piece]).await?);
+        for (start, length) in pieces(0, rows.num_rows()) {
+            files.extend(self.storage.stage(self.snapshot, epoch, &[rows.slice(start, length)]).await?);
         }
         Ok(files)
     }

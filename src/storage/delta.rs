@@ -499,6 +499,10 @@ impl Storage for DeltaStorage {
         self.state.get(path)
     }
 
+    fn forget(&self, path: &str) {
+        self.state.forget(path);
+    }
+
     async fn put_if_absent(&self, path: &str, bytes: Vec<u8>) -> Result<bool> {
         records::put_if_absent(&self.store, path, bytes).await
     }

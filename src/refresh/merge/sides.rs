@@ -1,10 +1,10 @@
 //! Which groups a change and a table share.
 //!
 //! ```text
-//!   groups of the change ─┬─ there were such: new ──┐
-//!                         └─ there were none: one   ├─▶ to be merged
-//!   groups that were there ─┬─ named: gone ─────────┘
-//!                           └─ not named: one                as they are
+//!   groups of a file ─┬─ named: gone ─────────────────────┐
+//!                     └─ not named: stay as they are      ├─▶ to be merged
+//!   groups of the change ─┬─ one of those is gone: old ───┘
+//!                         └─ none is: new, as they are
 //! ```
 
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::{cast, filter_record_batch, not};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::hash_utils::{RandomState, create_hashes};
@@ -20,65 +20,91 @@ use datafusion::common::hash_utils::{RandomState, create_hashes};
 use crate::error::Result;
 use crate::refresh::restrict::Keys;
 
-/// Groups of the change and groups that were there.
-pub(super) struct Sides {
-    /// The change's groups.
-    pub(super) new: Vec<RecordBatch>,
-    /// Groups that were there and have one of the keys.
-    pub(super) gone: Vec<RecordBatch>,
-    /// Groups that were there and have none of them, and groups of the change that were not there.
-    pub(super) one: Vec<RecordBatch>,
+/// The keys whose groups change.
+pub(super) struct Named<'a> {
+    keys: &'a Keys,
+    /// Sorted.
+    hashes: Vec<u64>,
+    exact: bool,
 }
 
-/// Tell groups that the keys name from the others. By the hashes of the keys, where an accident only sends a group to
-/// be merged that need not be; by the keys themselves where what is named goes (`exact`).
-pub(super) fn sides(
-    schema: &SchemaRef,
+impl<'a> Named<'a> {
+    /// A group is named by the hash of its key, where an accident only sends a group to be merged that need not be; by
+    /// the key itself where what is named goes (`exact`).
+    pub(super) fn new(keys: &'a Keys, exact: bool) -> Result<Self> {
+        let mut hashes = hashes(keys.columns(), keys.len())?;
+        hashes.sort_unstable();
+        Ok(Self { keys, hashes, exact })
+    }
+
+    /// One of these hashes, sorted, is that of a named key.
+    pub(super) fn is_among(&self, known: &[u64]) -> bool {
+        let mut rest = known;
+        self.hashes.iter().any(|hash| {
+            rest = &rest[rest.partition_point(|known| known < hash)..];
+            rest.first() == Some(hash)
+        })
+    }
+
+    /// Groups of a file that are named, and those that are not.
+    pub(super) fn split(&self, groups: &[RecordBatch]) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>)> {
+        let (mut gone, mut stay) = (Vec::new(), Vec::new());
+        let width = self.keys.columns().len();
+        let mut exact: Option<(Vec<DataType>, Exact)> = None;
+        for batch in groups.iter().filter(|batch| batch.num_rows() > 0) {
+            let columns = &batch.columns()[..width];
+            let mask = if self.exact && width > 0 {
+                let types = columns.iter().map(|column| column.data_type().clone()).collect::<Vec<_>>();
+                let exact = match exact.take().filter(|(known, _)| *known == types) {
+                    Some(known) => exact.insert(known),
+                    None => exact.insert((types, Exact::new(self.keys, columns)?)),
+                };
+                exact.1.mask(columns)?
+            } else {
+                let hashes = hashes(columns, batch.num_rows())?;
+                hashes.iter().map(|hash| Some(self.hashes.binary_search(hash).is_ok())).collect::<BooleanArray>()
+            };
+            gone.push(filter_record_batch(batch, &mask)?);
+            stay.push(filter_record_batch(batch, &not(&mask)?)?);
+        }
+        gone.retain(|batch| batch.num_rows() > 0);
+        stay.retain(|batch| batch.num_rows() > 0);
+        Ok((gone, stay))
+    }
+}
+
+/// Groups of the change that are new, and those that may be one of the `gone`.
+pub(super) fn apart(
     changed: Vec<RecordBatch>,
-    old: Vec<RecordBatch>,
-    keys: &Keys,
-    exact: bool,
-) -> Result<Sides> {
-    let changed = changed.into_iter().map(|batch| renamed(schema, batch)).collect::<Result<Vec<_>>>()?;
-    let old = old.into_iter().map(|batch| renamed(schema, batch)).collect::<Result<Vec<_>>>()?;
-    let mut sides = Sides { new: vec![], gone: vec![], one: vec![] };
-    if old.is_empty() {
-        sides.new = changed;
-        return Ok(sides);
+    gone: &[RecordBatch],
+    width: usize,
+) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>)> {
+    if gone.is_empty() {
+        return Ok((changed, vec![]));
     }
-    let width = keys.columns().len();
-    let wanted = hashes(keys.columns(), keys.len())?.into_iter().collect::<HashSet<_>>();
-    let named = if exact && width > 0 { Some(Named::new(keys, &old[0].columns()[..width])?) } else { None };
     let mut there = HashSet::new();
-    for batch in old {
-        let hashes = hashes(&batch.columns()[..width], batch.num_rows())?;
-        let mask = match &named {
-            Some(named) => named.mask(&batch.columns()[..width])?,
-            None => hashes.iter().map(|hash| Some(wanted.contains(hash))).collect::<BooleanArray>(),
-        };
-        there.extend(hashes);
-        sides.gone.push(filter_record_batch(&batch, &mask)?);
-        sides.one.push(filter_record_batch(&batch, &not(&mask)?)?);
+    for batch in gone {
+        there.extend(hashes(&batch.columns()[..width], batch.num_rows())?);
     }
+    let (mut new, mut old) = (Vec::new(), Vec::new());
     for batch in changed {
         let hashes = hashes(&batch.columns()[..width], batch.num_rows())?;
         let mask = hashes.iter().map(|hash| Some(there.contains(hash))).collect::<BooleanArray>();
-        sides.new.push(filter_record_batch(&batch, &mask)?);
-        sides.one.push(filter_record_batch(&batch, &not(&mask)?)?);
+        old.push(filter_record_batch(&batch, &mask)?);
+        new.push(filter_record_batch(&batch, &not(&mask)?)?);
     }
-    for side in [&mut sides.new, &mut sides.gone, &mut sides.one] {
-        side.retain(|batch| batch.num_rows() > 0);
-    }
-    Ok(sides)
+    old.retain(|batch| batch.num_rows() > 0);
+    new.retain(|batch| batch.num_rows() > 0);
+    Ok((new, old))
 }
 
 /// Keys to be compared as they are.
-struct Named {
+struct Exact {
     converter: RowConverter,
     rows: HashSet<OwnedRow>,
 }
 
-impl Named {
+impl Exact {
     /// `like` has the types that the keys are compared with.
     fn new(keys: &Keys, like: &[ArrayRef]) -> Result<Self> {
         let fields = like.iter().map(|column| SortField::new(column.data_type().clone())).collect();
