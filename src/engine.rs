@@ -29,6 +29,7 @@ use crate::error::Result;
 use crate::name::TableName;
 use crate::parser::CreateSource;
 use crate::refresh::pass::ViewSlot;
+pub use crate::refresh::plan::Prefer;
 use crate::source::{Slice, SliceLimits, Source};
 use crate::storage::Storage;
 
@@ -44,6 +45,8 @@ pub struct EngineOptions {
     pub sources: BTreeMap<TableName, Arc<dyn Source>>,
     /// The most that one epoch reads of one source.
     pub slice: SliceLimits,
+    /// Which of the plans that give the right rows a refresh takes.
+    pub prefer: Prefer,
 }
 
 /// A statement of a project file, or of a prompt.
@@ -161,6 +164,8 @@ pub(crate) struct Graph {
     pub sources: BTreeMap<TableName, CreateSource>,
     /// Folders of ordinary tables.
     pub tables: BTreeMap<TableName, String>,
+    /// Some view's table was filled by other rules than those that its definition compiles to by now.
+    pub outdated: bool,
 }
 
 /// What one pass leaves for the next; held by the pass that runs.
@@ -188,6 +193,7 @@ pub struct Engine {
     storage: Arc<dyn Storage>,
     overrides: BTreeMap<TableName, Arc<dyn Source>>,
     slice: SliceLimits,
+    prefer: Prefer,
     base: SessionState,
     serial: SessionState,
     state: Mutex<State>,
@@ -214,6 +220,7 @@ impl Engine {
             storage: options.storage,
             overrides: options.sources,
             slice: options.slice,
+            prefer: options.prefer,
             serial: session::serial(&base),
             base,
             state: Mutex::new(State::default()),
@@ -251,6 +258,7 @@ impl Engine {
     /// As `pass`.
     pub async fn recover(&self) -> Result<Option<Epoch>> {
         let mut state = self.state.lock().await;
+        self.bring_up_to_date(&mut state).await?;
         let Some(record) = state.unfinished.clone() else { return Ok(None) };
         self.finish(&mut state, record).await.map(|record| Some(record.epoch))
     }

@@ -97,6 +97,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let demo = Demo { terminal, engine, stream, options, shutdown: shutdown.clone() };
     let result = demo.run(&args, addresses).await;
     shutdown.cancel();
+    demo.engine.finish_maintenance().await;
     result.and(servers.join().await)
 }
 

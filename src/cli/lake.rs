@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Context, quiet};
-use crate::engine::{Engine, EngineOptions};
+use crate::engine::{Engine, EngineOptions, Prefer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::source::{self, SliceLimits, Source, SourceSpec};
@@ -45,7 +45,7 @@ pub async fn open_with_storage(context: &Context, storage: Arc<dyn Storage>, sou
         payload_bytes_max: context.config.slice_payload_bytes_max,
         records_max: context.config.slice_records_max,
     };
-    Engine::open(EngineOptions { storage, sources, slice }).await
+    Engine::open(EngineOptions { storage, sources, slice, prefer: Prefer::Cheapest }).await
 }
 
 /// Open a lake that is there already, for verbs that would make no sense on a new one. Its sources are not read.

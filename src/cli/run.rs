@@ -80,6 +80,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     .await;
     line.clear();
     shutdown.cancel();
+    engine.finish_maintenance().await;
     result.and(servers.join().await)?;
     finish(terminal, &progress, args.json)
 }

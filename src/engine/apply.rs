@@ -74,6 +74,15 @@ impl Engine {
         Ok(outcome)
     }
 
+    /// Views that an older version of the program had compiled otherwise are built anew, beside what they were.
+    pub(super) async fn bring_up_to_date(&self, state: &mut State) -> Result<()> {
+        if state.graph.outdated {
+            tracing::info!("views of another version of the program are built anew");
+            self.apply_in(state, &[]).await?;
+        }
+        Ok(())
+    }
+
     /// Record a new graph, if it differs, and use it.
     pub(super) async fn install(&self, state: &mut State, mut graph: Graph) -> Result<()> {
         graph.definitions.number = state.definitions.number;
@@ -125,7 +134,7 @@ impl Engine {
                 ReadableTable {
                     schema: Arc::clone(&view.schema),
                     fingerprint: view.fingerprint.clone(),
-                    kind: ReadableKind::Table,
+                    kind: view.kind,
                 },
             );
             if let Some(folder) = &entry.quarantine {
@@ -134,10 +143,11 @@ impl Engine {
                     ReadableTable {
                         schema: quarantine_schema(&view.schema),
                         fingerprint: format!("{} {folder}", view.fingerprint),
-                        kind: ReadableKind::Table,
+                        kind: ReadableKind::Log,
                     },
                 );
             }
+            graph.outdated |= entry.fingerprint != view.fingerprint;
             graph.order.push(name.clone());
             let slot = ViewSlot {
                 location: entry.location.clone(),
@@ -273,7 +283,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The table of a view: the one it has, when the fingerprint is the same; else a new one.
+    /// The table of a view: the one it has, when the fingerprint is the same or nothing is to be made; else a new one.
     async fn place(&self, view: &CompiledView, object: &Desired, old: &Definitions, create: bool) -> Result<Object> {
         let before = old.objects.get(&view.name);
         let mut entry = Object {
@@ -285,9 +295,10 @@ impl Engine {
             fingerprint: view.fingerprint.clone(),
             suspended: before.is_some_and(|before| before.suspended),
         };
-        if let Some(before) = before.filter(|before| before.fingerprint == view.fingerprint) {
+        if let Some(before) = before.filter(|before| !create || before.fingerprint == view.fingerprint) {
             entry.location.clone_from(&before.location);
             entry.quarantine.clone_from(&before.quarantine);
+            entry.fingerprint.clone_from(&before.fingerprint);
             return Ok(entry);
         }
         if create {

@@ -25,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::SourceFormat;
 use crate::refresh::classify::{Shape, moves_anywhere};
+use crate::refresh::compile::ReadableKind;
 use crate::refresh::pass::{self, Marks, with_epoch};
 use crate::source::{self, Slice, Source};
 use crate::storage::MaintainOptions;
@@ -61,6 +62,7 @@ const RETENTION_MS: i64 = 3_600_000;
 
 impl Engine {
     pub(super) async fn pass_in(&self, state: &mut State, request: &PassRequest) -> Result<Pass> {
+        self.bring_up_to_date(state).await?;
         if let Some(record) = state.unfinished.clone() {
             let record = self.finish(state, record).await?;
             return Ok(Pass::Published { record, source_rows: 0, caught_up: false });
@@ -146,6 +148,10 @@ impl Engine {
         rows: BTreeMap<TableName, Vec<RecordBatch>>,
     ) -> Result<Arc<PublishedRecord>> {
         let epoch = record.epoch;
+        if let (false, Some(task)) = (record.full.is_empty(), state.maintenance.take()) {
+            // A recompute replaces every file; compaction must not put another in the place of one meanwhile.
+            let _ = task.await;
+        }
         let previous = Arc::clone(&self.published.borrow());
         let slots = record.views.iter().filter_map(|name| state.graph.slots.get(name).cloned()).collect::<Vec<_>>();
         let mut slices = BTreeMap::new();
@@ -185,6 +191,7 @@ impl Engine {
             tables: graph.tables.clone(),
             full: BTreeMap::new(),
             permits: Semaphore::new(REFRESHES_CONCURRENT_MAX),
+            prefer: self.prefer,
             record,
         })
     }
@@ -463,12 +470,12 @@ impl Engine {
         }
         let mut work = Vec::new();
         for slot in state.graph.slots.values() {
-            let keyed = matches!(slot.view.shape, Shape::Merge { .. });
-            let state_folder = keyed.then(|| slot.view.state_folder());
-            work.push((
-                slot.location.clone(),
-                MaintainOptions { compact: !keyed, retention_ms: RETENTION_MS, state_folder },
-            ));
+            let merged = matches!(slot.view.shape, Shape::Merge { .. });
+            let state_folder = merged.then(|| slot.view.state_folder());
+            // Refreshes of all other views rewrite files, and make small ones one as they go: both at a time would be in
+            // each other's way.
+            let compact = slot.view.kind == ReadableKind::Log;
+            work.push((slot.location.clone(), MaintainOptions { compact, retention_ms: RETENTION_MS, state_folder }));
             if let Some(location) = &slot.quarantine {
                 work.push((
                     location.clone(),

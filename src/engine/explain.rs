@@ -28,12 +28,19 @@ impl Engine {
     pub(super) async fn explain(&self, definition: &CreateMaterializedView, sql: &str) -> Result<Answer> {
         let readable = self.readable().await?;
         let view = compile(&self.base, definition, &readable, sql, None).await?;
-        let slot = self.graph.read().slots.get(&view.name).cloned();
-        let next = match slot.filter(|slot| slot.view.fingerprint == view.fingerprint) {
-            Some(slot) => Some(self.preview(&slot).await),
-            None => None,
+        let graph = Arc::clone(&self.graph.read());
+        let built = graph.definitions.objects.get(&view.name).map(|object| object.fingerprint == view.fingerprint);
+        let next = match (graph.slots.get(&view.name), built) {
+            (Some(slot), Some(true)) => Some(self.preview(slot).await),
+            _ => None,
         };
         match next.transpose() {
+            Ok(None) if built == Some(false) => {
+                let mut lines = self.lines(&view, None);
+                lines.push("  next       built anew beside the table that is there, which answers until then:".into());
+                lines.push("             that was filled by another definition, or by another version".into());
+                text_rows("plan", lines)
+            }
             Ok(next) => text_rows("plan", self.lines(&view, next.as_ref())),
             // What the refresh would say, too.
             Err(error) if error.kind() == ErrorKind::NotIncremental => {

@@ -271,7 +271,7 @@ impl Engine {
             readable.insert(name.clone(), table(&graph, name, source_schema(), ReadableKind::Source));
         }
         for (name, slot) in &graph.slots {
-            readable.insert(name.clone(), table(&graph, name, Arc::clone(&slot.view.schema), ReadableKind::Table));
+            readable.insert(name.clone(), table(&graph, name, Arc::clone(&slot.view.schema), slot.view.kind));
         }
         Ok(readable)
     }

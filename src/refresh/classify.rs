@@ -11,13 +11,14 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Column;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema};
 use datafusion::logical_expr::logical_plan::{Aggregate, Projection};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, Volatility, col};
 
 use crate::error::{Error, ErrorKind};
 use crate::name::TableName;
+use crate::refresh::counted::retracting;
 use crate::refresh::normalize::asks_for_now;
 
 /// How a view can be kept.
@@ -39,6 +40,8 @@ pub enum Shape {
         aggregate: Aggregate,
         /// A filter stands above the aggregate: groups can come and go from sight.
         having: bool,
+        /// Rows that go can be taken off the states; the aggregate has the counts that this needs.
+        retracts: bool,
     },
     /// Recomputed where the change's keys are.
     Keyed {
@@ -123,18 +126,21 @@ impl Obstacle {
     }
 }
 
-/// The shape of a normalized plan.
+/// The shape of a normalized plan. `grows`: rows come to its inputs, and never go.
 ///
 /// # Errors
 /// The first obstacle, from the top.
-pub fn classify(plan: &LogicalPlan) -> Result<Shape, Obstacle> {
+pub fn classify(plan: &LogicalPlan, grows: bool) -> Result<Shape, Obstacle> {
     held(plan)?;
     let mut having = false;
     let mut node = plan;
     while !moves(node) {
         match node {
             LogicalPlan::Aggregate(aggregate) if mergeable(aggregate) => {
-                return Ok(Shape::Merge { plan: plan.clone(), aggregate: aggregate.clone(), having });
+                let counted = if grows { None } else { retracting(aggregate) };
+                let retracts = counted.is_some();
+                let aggregate = counted.unwrap_or_else(|| aggregate.clone());
+                return Ok(Shape::Merge { plan: plan.clone(), aggregate, having, retracts });
             }
             LogicalPlan::Filter(filter) => {
                 having = true;
@@ -324,7 +330,7 @@ fn carry_down(plan: &LogicalPlan) -> Option<LogicalPlan> {
 }
 
 /// The column called `name`, or else `raw`, if it is there once.
-fn find(schema: &datafusion::common::DFSchema, raw: &str, name: &str) -> Option<Expr> {
+fn find(schema: &DFSchema, raw: &str, name: &str) -> Option<Expr> {
     for wanted in [name, raw] {
         let mut matching = schema.columns().into_iter().filter(|column| column.name == wanted);
         if let (Some(column), None) = (matching.next(), matching.next()) {

@@ -87,6 +87,11 @@ impl AggregateCall {
             && self.state[0].data_type() == self.returns.data_type()
     }
 
+    /// Fields of the state.
+    pub fn state_width(&self) -> usize {
+        self.state.len()
+    }
+
     /// The type of the stored state.
     pub fn state_type(&self) -> DataType {
         DataType::Struct(self.state.clone())

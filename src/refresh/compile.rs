@@ -40,6 +40,8 @@ pub struct CompiledView {
     pub inputs: BTreeSet<TableName>,
     /// How it can be kept.
     pub shape: Shape,
+    /// How its own contents change.
+    pub kind: ReadableKind,
     /// Rules for rows.
     pub expectations: Expectations,
     /// Equal fingerprints: the same contents from the same inputs.
@@ -69,7 +71,9 @@ pub struct ReadableTable {
 pub enum ReadableKind {
     /// A stream of events: to be copied row by row.
     Source,
-    /// A table with versions: ordinary, or a view's.
+    /// A table to which rows come, and from which none go: a view of a stream row by row, or a quarantine.
+    Log,
+    /// A table whose rows can go and change, too: an ordinary one, or another view's.
     Table,
 }
 
@@ -105,8 +109,9 @@ pub async fn compile(
     let schema = stored_schema(plan.schema()).map_err(|error| error.with_location(at(definition.query_offset)))?;
     // Names that the rules below make up differ from process to process.
     let analyzed = plan.display_indent_schema().to_string();
+    let grows = inputs.iter().all(|input| readable.get(input).is_some_and(|table| table.kind != ReadableKind::Table));
     let held = match normalize(&state, plan.clone()) {
-        Ok(kernel) => classify(&kernel),
+        Ok(kernel) => classify(&kernel, grows),
         Err(error) => Err(Obstacle::new("a subquery", error.message())),
     };
     let shape = match (definition.options.refresh_mode, held) {
@@ -122,6 +127,10 @@ pub async fn compile(
     let expectations = Expectations::compile(&state, definition, &schema, text, file)?;
     check_row_rules(definition, &shape, &schema).map_err(|error| error.with_location(at(0)))?;
     let fingerprint = fingerprint(analyzed, &shape, definition, &schema, &inputs, readable);
+    let kind = match shape {
+        Shape::Linear { .. } if grows => ReadableKind::Log,
+        _ => ReadableKind::Table,
+    };
     Ok(CompiledView {
         name: definition.name.clone(),
         definition: definition.clone(),
@@ -129,6 +138,7 @@ pub async fn compile(
         partitioned_by,
         inputs,
         shape,
+        kind,
         expectations,
         fingerprint,
     })
@@ -287,6 +297,9 @@ fn fingerprint(
     if matches!(shape, Shape::Merge { .. }) {
         // Partial states are DataFusion's: another version may lay them out in another way.
         text += datafusion::DATAFUSION_VERSION;
+    }
+    if let Shape::Merge { retracts: true, .. } = shape {
+        text += "|counted";
     }
     for input in inputs {
         text += &format!("|{input} {}", readable.get(input).map_or("", |table| table.fingerprint.as_str()));

@@ -13,13 +13,14 @@
 //!  new files and their state (`layout` says which rows lie together); one commit: remove the old files, add the new
 //! ```
 //!
-//! When rows went, too, the groups that they were in are replaced: their state is computed anew from the input's rows
-//! with those keys, and what was there is dropped.
+//! When rows went, too, their state is taken off where that is exact (`net`). Else the groups that they were in are
+//! replaced: their state is computed anew from the input's rows with those keys, and what was there is dropped.
 //!
 //! Copy on write: a refresh costs the change plus the files that hold its groups, never the whole view; and holds in
 //! memory the change plus a few files.
 
 mod held;
+mod net;
 mod sides;
 
 use std::collections::HashSet;
@@ -40,6 +41,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::refresh::classify::plain;
 use crate::refresh::combinator::AggregateCall;
 use crate::refresh::compile::CompiledView;
+use crate::refresh::counted::HIDDEN;
 use crate::refresh::execute::{collect, conform, mask};
 use crate::refresh::merge::held::{Held, There};
 use crate::refresh::merge::sides::{Named, apart, hashes, renamed};
@@ -66,6 +68,13 @@ pub enum Taken {
     Everything(LogicalPlan),
     /// Those that came; `None`: none did.
     Inserted(Option<LogicalPlan>),
+    /// Those that came and those that went; the states are ones that rows can be taken off.
+    Signed {
+        /// Came.
+        came: Option<LogicalPlan>,
+        /// Went.
+        went: Option<LogicalPlan>,
+    },
     /// All of these groups.
     OfKeys(Keys, LogicalPlan),
 }
@@ -106,16 +115,21 @@ impl Merge<'_> {
     pub async fn run(&self, snapshot: &Snapshot, epoch: Epoch, taken: Taken, shown: bool) -> Result<Merged> {
         let calls = self.calls()?;
         let anew = matches!(taken, Taken::Everything(_));
-        let (plan, replaced) = match taken {
-            Taken::Everything(plan) => (Some(plan), None),
-            Taken::Inserted(plan) => (plan, None),
-            Taken::OfKeys(keys, plan) => (Some(plan), Some(keys)),
+        // Whoever wants to know what a recompute has changed compares the files.
+        let shown = shown && !anew;
+        let signed = matches!(taken, Taken::Signed { .. });
+        let (plan, went, replaced) = match taken {
+            Taken::Everything(plan) => (Some(plan), None, None),
+            Taken::Inserted(plan) => (plan, None, None),
+            Taken::Signed { came, went } => (came, went, None),
+            Taken::OfKeys(keys, plan) => (Some(plan), None, Some(keys)),
         };
         let changed = self.changed(&calls, plan, snapshot.files.is_empty() || anew).await?;
+        let went = self.changed(&calls, went, false).await?;
         let keys = match &replaced {
             Some(keys) => keys.clone(),
-            None if changed.is_empty() => return Ok(Merged::default()),
-            None => self.keys(&changed)?,
+            None if changed.is_empty() && went.is_empty() && !anew => return Ok(Merged::default()),
+            None => self.keys(&changed, &went)?,
         };
         let into = Into { held: self.held(&calls), calls: &calls, snapshot, epoch };
         let named = Named::new(&keys, replaced.is_some())?;
@@ -127,6 +141,10 @@ impl Merge<'_> {
         let mut groups = there.stays;
         match replaced {
             Some(_) => groups.extend(changed),
+            None if signed => {
+                let plus = changed.into_iter().chain(there.gone).collect();
+                groups.extend(self.net(&calls, plus, went).await?);
+            }
             None => {
                 let (new, old) = apart(changed, &there.gone, keys.columns().len())?;
                 groups.extend(new);
@@ -150,9 +168,14 @@ impl Merge<'_> {
     }
 
     /// The keys of these groups.
-    fn keys(&self, changed: &[RecordBatch]) -> Result<Keys> {
-        let all = concat_batches(&changed[0].schema(), changed)?;
-        Keys::new(all.columns()[..self.aggregate.group_expr.len()].to_vec(), all.num_rows())
+    fn keys(&self, came: &[RecordBatch], went: &[RecordBatch]) -> Result<Keys> {
+        let width = self.aggregate.group_expr.len();
+        if width == 0 || came.is_empty() && went.is_empty() {
+            return Keys::new(vec![], 1);
+        }
+        let keys =
+            came.iter().chain(went).map(|groups| Keys::new(groups.columns()[..width].to_vec(), groups.num_rows()));
+        Keys::all(&keys.collect::<Result<Vec<_>>>()?)
     }
 
     /// What the view shows of these groups.
@@ -283,6 +306,9 @@ impl Merge<'_> {
         let keys = self.aggregate.group_expr.len();
         let mut exprs = Vec::new();
         for (index, (qualifier, field)) in self.aggregate.schema.iter().enumerate() {
+            if index >= keys && field.name().starts_with(HIDDEN) {
+                continue;
+            }
             let value = match index < keys {
                 true => plain(&format!("__k{index}")),
                 false => calls[index - keys].0.finish_udf().call(vec![plain(&format!("__s{}", index - keys))]),

@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::refresh::change::{Change, Rows};
 use crate::refresh::compile::CompiledView;
+use crate::refresh::plan::Prefer;
 use crate::refresh::refresh_view::{Work, compute};
 use crate::refresh::unique::UniqueIndex;
 use crate::storage::{Commit, Committed, Storage};
@@ -89,6 +90,8 @@ pub struct Pass {
     pub marks: BTreeMap<TableName, Marks>,
     /// Views that compute at the same time.
     pub permits: Semaphore,
+    /// Which of the plans that are right is taken.
+    pub prefer: Prefer,
 }
 
 /// The columns of a source as a view sees them.

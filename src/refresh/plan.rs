@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::refresh::change::Change;
 use crate::refresh::classify::{Shape, linear, moves};
+use crate::refresh::counted::HIDDEN;
 use crate::refresh::keyed::{shown_key, topmost};
 
 /// How one view is refreshed in one epoch. The same value is executed, explained and recorded.
@@ -24,6 +25,8 @@ pub enum RefreshPlan {
     MergeState {
         /// Why this is right.
         reason: String,
+        /// Rows may have gone: their state is taken off.
+        signed: bool,
     },
     /// Rows of the change's keys are recomputed and replaced.
     ReplaceKeys {
@@ -54,7 +57,7 @@ impl RefreshPlan {
         match self {
             Self::Nothing => "its inputs have not changed",
             Self::Append { reason }
-            | Self::MergeState { reason }
+            | Self::MergeState { reason, .. }
             | Self::ReplaceKeys { reason }
             | Self::Full { reason } => reason,
         }
@@ -84,35 +87,77 @@ pub struct Situation<'a> {
 /// reads what is touched twice, and writes whole files.
 const AUTO_CHANGED_SHARE_MAX: u64 = 4;
 
+/// Which of the plans that give the right rows is taken.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// The one that is known to cost least.
+    #[default]
+    Cheapest,
+    /// The incremental one that takes the least for granted. For tests of one plan against another.
+    General,
+    /// A recompute. For the same.
+    Full,
+}
+
 /// Decide.
 ///
 /// # Errors
 /// `NotIncremental` when rows of an input were changed that the view cannot follow.
-pub fn choose(view: &TableName, at: &Situation<'_>) -> Result<RefreshPlan> {
+pub fn choose(view: &TableName, at: &Situation<'_>, prefer: Prefer) -> Result<RefreshPlan> {
+    let mut plans = legal(view, at)?;
+    let full = plans.iter().position(|plan| matches!(plan, RefreshPlan::Full { .. }));
+    let taken = match (prefer, full) {
+        (Prefer::Cheapest, _) => 0,
+        (Prefer::General, Some(full)) if full > 0 => full - 1,
+        (Prefer::General, _) => plans.len() - 1,
+        (Prefer::Full, full) => full.unwrap_or_default(),
+    };
+    Ok(plans.swap_remove(taken))
+}
+
+/// Every plan that gives the right rows, there is at least one: the cheapest first, a recompute last unless it is that.
+fn legal(view: &TableName, at: &Situation<'_>) -> Result<Vec<RefreshPlan>> {
     if let Some(reason) = at.requested {
-        return Ok(RefreshPlan::Full { reason: reason.into() });
+        return Ok(vec![RefreshPlan::Full { reason: reason.into() }]);
     }
     let nothing = at.changes.values().all(|change| matches!(change, Change::Nothing)) && !at.moved;
     if let Shape::Full { reason, .. } = at.shape {
         let reason = reason.clone();
-        return Ok(if nothing && !at.first { RefreshPlan::Nothing } else { RefreshPlan::Full { reason } });
+        return Ok(vec![if nothing && !at.first { RefreshPlan::Nothing } else { RefreshPlan::Full { reason } }]);
     }
     if at.first && !matches!(at.shape, Shape::Linear { .. }) {
-        return Ok(first(at.shape));
+        return Ok(vec![first(at.shape)]);
     }
     if nothing {
-        return Ok(RefreshPlan::Nothing);
+        return Ok(vec![RefreshPlan::Nothing]);
     }
     let changed = at.changes.values().map(Change::rows).sum::<u64>();
     if let Some(rows) = at.auto_rows.filter(|rows| changed.saturating_mul(AUTO_CHANGED_SHARE_MAX) > *rows) {
         let reason = format!("auto: {changed} changed rows, {rows} in the inputs: recomputing reads less");
-        return Ok(RefreshPlan::Full { reason });
+        return Ok(vec![RefreshPlan::Full { reason }]);
     }
+    let mut plans = incremental(view, at)?;
+    if !at.first && !at.first_of_keys {
+        plans.push(RefreshPlan::Full { reason: "preferred".into() });
+    }
+    Ok(plans)
+}
+
+/// The plans that follow a change, the cheapest first.
+fn incremental(view: &TableName, at: &Situation<'_>) -> Result<Vec<RefreshPlan>> {
     let inserts =
         at.changes.values().all(|change| matches!(change, Change::Nothing | Change::Inserted(_))) && !at.moved;
     let reason = kept_by(at.shape);
+    let by_keys = RefreshPlan::ReplaceKeys {
+        reason: match at.shape {
+            Shape::Linear { .. } => "rows went, and their rows go with them".into(),
+            Shape::Merge { .. } => "groups that rows may have left are computed anew, and their state with them".into(),
+            _ => reason.clone(),
+        },
+    };
     Ok(match at.shape {
-        Shape::Linear { .. } if inserts => RefreshPlan::Append { reason },
+        Shape::Linear { .. } if inserts && (at.first || at.first_of_keys) => vec![RefreshPlan::Append { reason }],
+        Shape::Linear { .. } if inserts => vec![RefreshPlan::Append { reason }, by_keys],
         Shape::Linear { .. } if at.first_of_keys => {
             let changed = at.changes.iter().find(|(_, change)| matches!(change, Change::Changed { .. }));
             let input = changed.map_or_else(String::new, |(name, _)| name.to_string());
@@ -122,19 +167,18 @@ pub fn choose(view: &TableName, at: &Situation<'_>) -> Result<RefreshPlan> {
                 ))
                 .with_hint(format!("REFRESH MATERIALIZED VIEW {view} FULL recomputes it once")));
         }
-        Shape::Linear { .. } => RefreshPlan::ReplaceKeys { reason: "rows went, and their rows go with them".into() },
-        Shape::Merge { aggregate, .. } if inserts && linear(&aggregate.input) => RefreshPlan::MergeState { reason },
-        Shape::Merge { .. } => RefreshPlan::ReplaceKeys {
-            reason: "groups that rows may have left are computed anew, and their state with them".into(),
-        },
-        _ => RefreshPlan::ReplaceKeys { reason },
+        Shape::Merge { aggregate, .. } if inserts && linear(&aggregate.input) => {
+            vec![RefreshPlan::MergeState { reason, signed: false }, by_keys]
+        }
+        Shape::Merge { retracts: true, .. } => vec![RefreshPlan::MergeState { reason, signed: true }, by_keys],
+        _ => vec![by_keys],
     })
 }
 
 /// The first refresh has nothing to build on.
 fn first(shape: &Shape) -> RefreshPlan {
     match shape {
-        Shape::Merge { .. } => RefreshPlan::MergeState { reason: kept_by(shape) },
+        Shape::Merge { .. } => RefreshPlan::MergeState { reason: kept_by(shape), signed: false },
         _ => RefreshPlan::Full { reason: "the first refresh".into() },
     }
 }
@@ -168,19 +212,24 @@ pub fn kept_by(shape: &Shape) -> String {
             }
             None => "the difference is computed from the keys of the change, and applied row by row".into(),
         },
-        Shape::Merge { aggregate, having, .. } => {
-            let calls = aggregate.aggr_expr.iter().map(|expr| match expr {
-                datafusion::logical_expr::Expr::AggregateFunction(call) => call.func.name().to_string(),
+        Shape::Merge { aggregate, having, retracts, .. } => {
+            let asked = |expr: &&Expr| !expr.schema_name().to_string().starts_with(HIDDEN);
+            let calls = aggregate.aggr_expr.iter().filter(asked).map(|expr| match expr {
+                Expr::AggregateFunction(call) => call.func.name().to_string(),
                 other => other.to_string(),
             });
             let mut names = calls.collect::<Vec<_>>();
             names.sort();
             names.dedup();
-            if names.is_empty() {
-                return "a group is kept once it is seen, while the inputs only insert".into();
-            }
             let having = if *having { "; HAVING rewrites the whole view" } else { "" };
-            format!("{} merge exactly, while the inputs only insert{having}", names.join(", "))
+            match (names.is_empty(), retracts) {
+                (true, true) => format!("a group is there as long as rows of it are{having}"),
+                (true, false) => format!("a group is kept once it is seen, while the inputs only insert{having}"),
+                (false, true) => format!("{} merge exactly, also when rows go{having}", names.join(", ")),
+                (false, false) => {
+                    format!("{} merge exactly, while the inputs only insert{having}", names.join(", "))
+                }
+            }
         }
     }
 }

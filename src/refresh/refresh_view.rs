@@ -97,7 +97,8 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
         RefreshPlan::Nothing => Work::nothing(before),
         RefreshPlan::Append { .. } => refresh.append(Some(&changes), facts).await?,
         RefreshPlan::MergeState { .. } if frontier == 0 => refresh.merge(Taking::Everything).await?,
-        RefreshPlan::MergeState { .. } => refresh.merge(Taking::Inserted(&changes)).await?,
+        RefreshPlan::MergeState { signed: false, .. } => refresh.merge(Taking::Inserted(&changes)).await?,
+        RefreshPlan::MergeState { signed: true, .. } => refresh.merge(Taking::Signed(&changes)).await?,
         RefreshPlan::ReplaceKeys { .. } => match &view.shape {
             Shape::Merge { .. } => refresh.merge(Taking::OfKeys(&changes)).await?,
             _ => refresh.replace(&changes, facts).await?,
@@ -138,7 +139,7 @@ pub(super) async fn decide(
         auto_rows,
         first_of_keys: !options.unique_key.is_empty(),
     };
-    let plan = choose(&view.name, &situation)?;
+    let plan = choose(&view.name, &situation, pass.prefer)?;
     Ok((changes, plan))
 }
 
@@ -169,6 +170,7 @@ async fn landed(
 enum Taking<'a> {
     Everything,
     Inserted(&'a BTreeMap<TableName, Change>),
+    Signed(&'a BTreeMap<TableName, Change>),
     OfKeys(&'a BTreeMap<TableName, Change>),
 }
 
@@ -247,13 +249,15 @@ impl ViewRefresh<'_> {
     }
 
     async fn merge(&self, taking: Taking<'_>) -> Result<Work> {
-        let Shape::Merge { plan, aggregate, having } = &self.slot.view.shape else {
+        let Shape::Merge { plan, aggregate, having, .. } = &self.slot.view.shape else {
             return Err(Error::new(ErrorKind::Internal, "merge of a plan without an aggregate"));
         };
         // Views over the same rows compute beside each other; within one, a hash table for each core is one too many.
         let in_memory = match &taking {
             Taking::Everything => false,
-            Taking::Inserted(changes) | Taking::OfKeys(changes) => changes.values().all(Change::in_memory),
+            Taking::Inserted(changes) | Taking::Signed(changes) | Taking::OfKeys(changes) => {
+                changes.values().all(Change::in_memory)
+            }
         };
         let state = if in_memory { &self.pass.serial } else { &self.pass.base };
         let merge = Merge {
@@ -268,6 +272,19 @@ impl ViewRefresh<'_> {
             Taking::Everything => Taken::Everything(self.moment(Which::New).await?.at(&aggregate.input)?),
             Taking::Inserted(changes) => {
                 Taken::Inserted(delta(&aggregate.input, &self.versions(state, plan, changes).await?)?)
+            }
+            Taking::Signed(changes) => {
+                let deltas = self.deltas(state, changes).await?;
+                let Some(moved) = deltas.moved(&aggregate.input).await? else { return Ok(Work::nothing(self.before)) };
+                let (came, went) = moved.sides()?;
+                let input = aggregate.input.schema();
+                let plan = |batches: Vec<RecordBatch>| -> Result<Option<LogicalPlan>> {
+                    match batches.is_empty() {
+                        true => Ok(None),
+                        false => Ok(Some(Moved { batches: weigh(&batches, 1)?, inserts: true }.leaf(input)?.plan)),
+                    }
+                };
+                Taken::Signed { came: plan(came)?, went: plan(went)? }
             }
             Taking::OfKeys(changes) => {
                 let deltas = self.deltas(state, changes).await?;

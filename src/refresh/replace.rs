@@ -4,7 +4,7 @@
 //!   rows that go ─▶ files that may hold them (partition values, min/max) ─▶ read ─┬─ none of them there: left alone
 //!                                                                                  ├─ the rest of a large file ─▶ stage
 //!                                                                                  └─ of a small one ─┐
-//!   rows that come ───────────────────────────────────────────────────────────────────────────────────┴─▶ stage
+//!   rows that come, and small files where they are too many ──────────────────────────────────────────┴─▶ stage
 //! ```
 //!
 //! Copy on write, as a multiset: of seven equal rows three go if three are to go. Where a row that is to go is not
@@ -81,6 +81,10 @@ impl Replacement<'_> {
             if outgoing.left > 0 {
                 return Ok(None);
             }
+        }
+        for file in layout.crowded().into_iter().filter(|file| !remove.contains(&file.path)).collect::<Vec<_>>() {
+            rows.extend(self.read(&file).await?);
+            remove.push(file.path.clone());
         }
         // Nothing is staged before it is known that all rows that are to go are there.
         let mut add = Vec::new();

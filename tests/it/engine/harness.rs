@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use flashcommerce::catalog::Principal;
-use flashcommerce::engine::{Answer, Engine, EngineOptions, Pass, PassRequest, ProjectObject};
+use flashcommerce::engine::{Answer, Engine, EngineOptions, Pass, PassRequest, Prefer, ProjectObject};
 use flashcommerce::epoch::{Position, Positions, SequenceNumber, SourceRange};
 use flashcommerce::error::Result;
 use flashcommerce::name::TableName;
@@ -113,6 +113,7 @@ pub struct Lake {
     pub engine: Arc<Engine>,
     pub source: Arc<Scripted>,
     pub store: Arc<dyn ObjectStore>,
+    pub prefer: Prefer,
 }
 
 impl Lake {
@@ -123,16 +124,25 @@ impl Lake {
         lake
     }
 
+    /// Empty; refreshes take this plan of those that are right.
+    pub async fn preferring(prefer: Prefer) -> Self {
+        Self::open_with(Arc::new(InMemory::new()), Arc::default(), prefer).await.unwrap()
+    }
+
     pub async fn open(store: Arc<dyn ObjectStore>, source: Arc<Scripted>) -> Result<Self> {
+        Self::open_with(store, source, Prefer::default()).await
+    }
+
+    async fn open_with(store: Arc<dyn ObjectStore>, source: Arc<Scripted>, prefer: Prefer) -> Result<Self> {
         let storage: Arc<dyn Storage> = DeltaStorage::new(Arc::clone(&store), "memory:///".parse().unwrap());
         let sources = BTreeMap::from([(TableName::new("raw", "events"), Arc::clone(&source) as Arc<dyn Source>)]);
         let slice = SliceLimits { payload_bytes_max: 1 << 20, records_max: 1_000 };
-        let engine = Engine::open(EngineOptions { storage, sources, slice }).await?;
-        Ok(Self { engine, source, store })
+        let engine = Engine::open(EngineOptions { storage, sources, slice, prefer }).await?;
+        Ok(Self { engine, source, store, prefer })
     }
 
     pub async fn restart(self) -> Self {
-        let lake = Self::open(self.store, self.source).await.unwrap();
+        let lake = Self::open_with(self.store, self.source, self.prefer).await.unwrap();
         lake.engine.recover().await.unwrap();
         lake
     }

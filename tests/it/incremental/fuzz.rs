@@ -19,6 +19,7 @@ mod shrink;
 
 use std::collections::BTreeMap;
 
+use flashcommerce::engine::Prefer;
 use tokio::task::JoinSet;
 
 use self::plans::Generator;
@@ -49,7 +50,8 @@ fn count(name: &str, otherwise: usize) -> usize {
     setting(name).map_or(otherwise, |count| count as usize)
 }
 
-/// The script of a seed.
+/// The script of a seed. Of four seeds two take the cheapest plans, one the most general, one recomputes: each plan
+/// that is right is forced in turn.
 pub fn script(seed: u64, views: usize, commits: usize) -> Script {
     let mut generator = Generator::new(seed);
     let mut planned = Vec::new();
@@ -61,7 +63,8 @@ pub fn script(seed: u64, views: usize, commits: usize) -> Script {
         planned.push(Planned { view: View { name, query: plan.query() }, plan });
     }
     let steps = commits::steps(&mut generator, views, commits);
-    Script { seed, views: planned, steps }
+    let prefer = [Prefer::Cheapest, Prefer::General, Prefer::Cheapest, Prefer::Full][(seed % 4) as usize];
+    Script { seed, prefer, views: planned, steps }
 }
 
 /// What all runs found.
@@ -71,7 +74,8 @@ struct Summary {
     views: usize,
     unplanned: usize,
     cases: usize,
-    modes: BTreeMap<String, usize>,
+    /// How often each mode was used, by what was preferred.
+    modes: BTreeMap<String, BTreeMap<String, usize>>,
     refused: BTreeMap<String, usize>,
     held: BTreeMap<&'static str, usize>,
     failures: Vec<String>,
@@ -84,14 +88,16 @@ impl Summary {
         self.unplanned += outcome.unplanned;
         self.cases += outcome.cases;
         let modes = outcome.refreshes.totals();
-        modes.into_iter().for_each(|(mode, times)| *self.modes.entry(mode).or_default() += times);
+        let counted = self.modes.entry(format!("{:?}", script.prefer)).or_default();
+        modes.into_iter().for_each(|(mode, times)| *counted.entry(mode).or_default() += times);
         outcome.refused.into_iter().for_each(|(operator, times)| *self.refused.entry(operator).or_default() += times);
         outcome.held.into_iter().for_each(|(operator, times)| *self.held.entry(operator).or_default() += times);
         if let Some(failure) = outcome.failure {
             let (small, how) = shrink::shrink(script, &failure, count("FUZZ_SHRINK", SHRINK_RUNS_MAX)).await;
             let text = format!(
-                "FUZZ_SEED={}  {} in step {}, after {} cases\n{}\n-- shrunk to:\n{}-- {}\n{}",
+                "FUZZ_SEED={}  {:?}  {} in step {}, after {} cases\n{}\n-- shrunk to:\n{}-- {}\n{}",
                 script.seed,
+                script.prefer,
                 failure.kind,
                 failure.step,
                 self.cases,

@@ -3,14 +3,15 @@
 //! ```text
 //!   view ──SELECT *──▶ stored   ─┐ sorted rows ─▶ None, or Difference { missing, unexpected }
 //!   its query ───────▶ computed ─┘
-//!   system.refreshes after the last epoch looked at ─▶ each mode is counted; full (after the first) and failed are errors
+//!   system.refreshes after the last epoch looked at ─▶ each mode is counted; a failed refresh is an error, and after a
+//!                                                      view's first one, a plan other than the one preferred
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
 use flashcommerce::catalog::Principal;
-use flashcommerce::engine::Answer;
+use flashcommerce::engine::{Answer, Prefer};
 use flashcommerce::error::{ErrorKind, Result};
 use futures::TryStreamExt;
 
@@ -130,8 +131,14 @@ impl Refreshes {
                 continue;
             }
             *self.modes.entry(view.to_string()).or_default().entry(mode.to_string()).or_default() += 1;
-            if mode == "full" && reason != "refresh_mode = 'full'" {
-                return Err(format!("silent fallback: {view} was recomputed in epoch {epoch}: {reason}"));
+            let meant = match (lake.prefer, mode) {
+                (_, "nothing") => true,
+                (Prefer::Full, mode) => mode == "full",
+                (Prefer::General, "append" | "merge_state") => false,
+                (_, mode) => mode != "full" || reason == "refresh_mode = 'full'" || reason.starts_with("auto: "),
+            };
+            if !meant {
+                return Err(format!("silent fallback: {view}, epoch {epoch}, {:?}: {mode}: {reason}", lake.prefer));
             }
         }
         Ok(())

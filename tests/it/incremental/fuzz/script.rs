@@ -8,6 +8,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flashcommerce::engine::Prefer;
+
 use super::commits::{Change, Step, creates};
 use super::plans::{Plan, TIES};
 use crate::engine::harness::Lake;
@@ -32,6 +34,8 @@ impl Planned {
 #[derive(Clone)]
 pub struct Script {
     pub seed: u64,
+    /// Which of the plans that are right is taken.
+    pub prefer: Prefer,
     pub views: Vec<Planned>,
     pub steps: Vec<Step>,
 }
@@ -95,8 +99,12 @@ impl Script {
 
     /// Run it to the end, or to the first failure.
     pub async fn run(&self) -> Outcome {
-        let mut run =
-            Run { lake: Lake::new(&[]).await, views: vec![], resting: BTreeSet::new(), out: Outcome::default() };
+        let mut run = Run {
+            lake: Lake::preferring(self.prefer).await,
+            views: vec![],
+            resting: BTreeSet::new(),
+            out: Outcome::default(),
+        };
         for sql in creates() {
             run.lake.execute(&sql).await.unwrap();
         }
