@@ -5,6 +5,7 @@
     benches/refresh.py --rows 1000000        a quick look
 
     base ─▶ a view for each way ─▶ insert, update, delete 5,000 rows ─▶ took_ms of each refresh
+            some of them 'auto'    insert among all keys
                                 └▶ REFRESH ... FULL                  ─▶ took_ms of a recompute, in the same run
     15 views, nothing new       ─▶ the time of one pass
 """
@@ -29,11 +30,15 @@ VIEWS = {
     "counted": "SELECT k, count(DISTINCT amount) AS amounts FROM s.base GROUP BY k",
     "top": "SELECT k, total FROM g.summed ORDER BY total DESC, k LIMIT 10",
 }
+# The same with refresh_mode = 'auto'.
+AUTO = ["outer_joined", "latest", "counted", "summed"]
 CHANGES = {
     "insert": "INSERT INTO s.base SELECT {n} + value, value % {keys}, DATE '2026-11-22', (value % 100) + 0.25 "
     "FROM generate_series(1, {changed})",
     "update": "UPDATE s.base SET amount = amount + 1 WHERE id > {n} AND id <= {n} + {changed}",
     "delete": "DELETE FROM s.base WHERE id > {n} AND id <= {n} + {changed}",
+    "insert among all": "INSERT INTO s.base SELECT {n} + value, value % {all_keys}, DATE '2026-11-22', (value % 100) + 0.25 "
+    "FROM generate_series(1, {changed})",
 }
 
 
@@ -80,17 +85,20 @@ def measure(chosen, lake):
     lake.sql(f"CREATE TABLE s.names AS SELECT value AS k, 'key ' || value AS label FROM generate_series(0, {chosen.keys - 1})")
     for name, query in VIEWS.items():
         lake.sql(f"CREATE MATERIALIZED VIEW g.{name} AS {query}")
-    took = {name: {} for name in VIEWS}
+    for name in AUTO:
+        lake.sql(f"CREATE MATERIALIZED VIEW g.auto_{name} WITH (refresh_mode = 'auto') AS {VIEWS[name]}")
+    names = [*VIEWS, *(f"auto_{name}" for name in AUTO)]
+    took = {name: {} for name in names}
     for kind, text in CHANGES.items():
         before = lake.epoch()
-        changed = {"n": n, "changed": chosen.changed, "keys": 5}
+        changed = {"n": n, "changed": chosen.changed, "keys": 5, "all_keys": chosen.keys}
         lake.sql(text.format(**changed))
         for line in lake.refreshes(before):
             if line["error"]:
                 raise SystemExit(line)
             if line["mode"] != "nothing":
                 took[line["view_name"].removeprefix("g.")][kind] = (line["mode"], line["took_ms"])
-    for name in VIEWS:
+    for name in names:
         before = lake.epoch()
         lake.sql(f"REFRESH MATERIALIZED VIEW g.{name} FULL")
         full = [line["took_ms"] for line in lake.refreshes(before) if line["view_name"] == f"g.{name}"]
@@ -103,14 +111,15 @@ def measure(chosen, lake):
 
 
 def table(took):
-    print(f"{'view':<14}" + "".join(f"{kind:>24}" for kind in [*CHANGES, "full"]))
+    print(f"| {'view':<18} |" + "".join(f" {kind:>20} |" for kind in [*CHANGES, "full"]))
+    print(f"|{'-' * 20}|" + f"{'-' * 21}:|" * (len(CHANGES) + 1))
     for name, kinds in took.items():
         cells = [kinds.get(kind, ("-", 0)) for kind in [*CHANGES, "full"]]
-        print(f"{name:<14}" + "".join(f"{mode:>15} {ms:5} ms" for mode, ms in cells))
+        print(f"| {name:<18} |" + "".join(f" {mode:>13} {ms:>6} |" for mode, ms in cells))
 
 
 def idle(lake):
-    for extra in range(15 - len(VIEWS)):
+    for extra in range(15 - len(VIEWS) - len(AUTO)):
         lake.sql(f"CREATE MATERIALIZED VIEW g.idle{extra} AS SELECT k FROM s.names WHERE k > {extra}")
     passes = 200
     seconds = []

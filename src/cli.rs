@@ -7,6 +7,7 @@
 //!  exit 0   done     1  failed     2  what you wrote     3  what the operator must mend     4  another writer won
 //! ```
 
+pub mod backfill;
 pub mod demo;
 pub mod explain;
 pub mod figures;
@@ -77,6 +78,8 @@ enum Verb {
     Sql(sql::Args),
     /// Refresh one view now from what has landed, with everything it is built on
     Refresh(refresh::Args),
+    /// Read a source again from an instant on, and land what a view does not hold of it
+    Backfill(backfill::Args),
     /// Show how the next refresh of a view will run, and why
     Explain(explain::Args),
     /// Show where every view stands: version, rows, lag, how it was last refreshed
@@ -125,6 +128,7 @@ async fn run(cli: Cli, config: Config) -> Result<()> {
         Some(Verb::Kinesis(args)) => kinesis::run(&context, args).await,
         Some(Verb::Sql(args)) => sql::run(&context, args).await,
         Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
+        Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
         Some(Verb::Status(args)) => status::run(&context, args).await,
     }

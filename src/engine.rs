@@ -5,10 +5,12 @@
 
 mod apply;
 mod audit;
+pub mod backfill;
 mod dml;
 pub mod due;
 mod epochs;
 mod explain;
+mod losses;
 mod sessions;
 mod statements;
 
@@ -24,7 +26,7 @@ use tokio::task::JoinHandle;
 
 use crate::catalog::definitions::{Definitions, Kind};
 use crate::catalog::{session, system};
-use crate::epoch::{Epoch, EpochRecord, PublishedRecord, Version};
+use crate::epoch::{DataLoss, Epoch, EpochRecord, PublishedRecord, Version};
 use crate::error::Result;
 use crate::name::TableName;
 use crate::parser::CreateSource;
@@ -201,6 +203,8 @@ pub struct Engine {
     published: watch::Sender<Arc<PublishedRecord>>,
     /// Newest published records, oldest first.
     history: RwLock<VecDeque<Arc<PublishedRecord>>>,
+    /// What sources have lost, oldest first.
+    losses: RwLock<Vec<DataLoss>>,
     /// Tables of the newest published epoch, for sessions.
     pinned: RwLock<Option<sessions::Pinned>>,
     /// This process has carried out an epoch: what it published last is the newest.
@@ -227,6 +231,7 @@ impl Engine {
             graph: RwLock::new(Arc::default()),
             published: watch::Sender::new(Arc::default()),
             history: RwLock::default(),
+            losses: RwLock::default(),
             pinned: RwLock::new(None),
             writes: std::sync::atomic::AtomicBool::new(false),
         };
@@ -238,6 +243,7 @@ impl Engine {
             state.graph = Arc::new(graph);
             *engine.graph.write() = Arc::clone(&state.graph);
             engine.load_published().await?;
+            engine.load_losses().await?;
             state.unfinished = engine.find_unfinished().await?;
         }
         Ok(Arc::new(engine))

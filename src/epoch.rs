@@ -67,6 +67,48 @@ pub struct Positions {
     pub shards: BTreeMap<String, Position>,
 }
 
+impl Positions {
+    /// These say something that is worth being written down, beside `before`, also where no record has come: a shard was
+    /// found or has ended, a quiet one has moved on in time, or the stream is another one. A file counts by its bytes.
+    pub fn go_beyond(&self, before: &Self) -> bool {
+        let bytes = |position: Option<&Position>| match position {
+            Some(Position::Offset { bytes, .. }) => *bytes,
+            _ => 0,
+        };
+        self.incarnation != before.incarnation
+            || self.shards.iter().any(|(shard, at)| match (at, before.shards.get(shard)) {
+                (Position::Offset { .. }, then) => bytes(Some(at)) != bytes(then),
+                (at, then) => then != Some(at),
+            })
+    }
+}
+
+/// Records of a source that were gone before they were read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The shard.
+    pub shard: String,
+    /// How far it had been read.
+    pub after: Position,
+    /// The oldest record that was still held, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<SequenceNumber>,
+    /// How that was noticed.
+    pub reason: String,
+}
+
+/// A loss, as the lake keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataLoss {
+    /// The source.
+    pub source: TableName,
+    /// What was lost.
+    #[serde(flatten)]
+    pub loss: Loss,
+    /// When it was noticed, in microseconds since 1970 UTC.
+    pub found_us: i64,
+}
+
 /// What an epoch reads of one source: for each shard (from, to].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceRange {
@@ -91,9 +133,23 @@ pub struct EpochRecord {
     pub tables: BTreeMap<TableName, Version>,
     /// The views that take part.
     pub views: Vec<TableName>,
+    /// A range of a source that is read once more, for what the view above it does not hold yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<Again>,
     /// The views among them that a user asked to be recomputed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub full: Vec<TableName>,
+}
+
+/// A range of a source to be read once more; its positions stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The source.
+    pub source: TableName,
+    /// The view that reads it.
+    pub view: TableName,
+    /// What is read.
+    pub range: SourceRange,
 }
 
 /// Where a table stands after an epoch.
@@ -176,11 +232,36 @@ pub struct PublishedRecord {
     pub refreshes: BTreeMap<TableName, RefreshFacts>,
     /// How far each source has been read.
     pub sources: BTreeMap<TableName, Positions>,
+    /// How far the last of these records was behind the newest one of its shard, in milliseconds: by source, where it can
+    /// tell, and by shard, where that is not 0.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub behind_ms: BTreeMap<TableName, BTreeMap<String, i64>>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn positions_that_are_worth_an_epoch() {
+        let at = |shards: &[(&str, Position)]| Positions {
+            incarnation: Some("1".into()),
+            shards: shards.iter().map(|(shard, at)| (shard.to_string(), at.clone())).collect(),
+        };
+        let file = |bytes, modified_ms| at(&[("a.jsonl", Position::Offset { bytes, modified_ms })]);
+        let after = |n: &str| Position::After(SequenceNumber(n.into()));
+        let one = at(&[("0", after("7"))]);
+        assert!(one.go_beyond(&Positions::default()), "a first start");
+        assert!(!one.go_beyond(&one));
+        assert!(at(&[("0", Position::End)]).go_beyond(&one), "an end");
+        assert!(at(&[("0", after("7")), ("1", Position::TrimHorizon)]).go_beyond(&one), "a new shard");
+        assert!(at(&[("0", Position::AtTimestamp(9))]).go_beyond(&one), "time");
+        assert!(!at(&[]).go_beyond(&one), "an ended shard that is forgotten can wait");
+        assert!(Positions { incarnation: Some("2".into()), ..one.clone() }.go_beyond(&one));
+        assert!(
+            !file(0, 5).go_beyond(&at(&[])) && !file(9, 5).go_beyond(&file(9, 1)) && file(9, 5).go_beyond(&file(8, 5))
+        );
+    }
 
     #[test]
     fn sequence_numbers_order_by_length_then_bytes() {

@@ -7,11 +7,12 @@
 //!  3  refresh     (normalize, classify, append, merge_state, full, explain)
 //!  2  catalog     (objects, lineage, principals, sessions, system tables)
 //!  1  parser      source (kinesis, embedded, files, producer)    storage (delta)    simulator
-//!  0  error   name   config   epoch
+//!  0  error   name   config   epoch   aws
 //! ```
 //!
 //! A module may use only the rows below its own (`tests/it/layers.rs`). ARCHITECTURE.md tells the whole.
 
+pub mod aws;
 pub mod catalog;
 pub mod cli;
 pub mod config;

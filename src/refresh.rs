@@ -19,6 +19,7 @@ pub mod change;
 pub mod classify;
 pub mod combinator;
 pub mod compile;
+pub mod cost;
 pub mod counted;
 pub mod delta;
 pub mod execute;

@@ -17,6 +17,7 @@ pub mod producer;
 mod rows;
 mod spec;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
@@ -24,9 +25,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 
-use crate::epoch::{Positions, SourceRange};
-use crate::error::Result;
-pub use spec::{FilesSpec, Format, KinesisSpec, SourceSpec, Start};
+use crate::epoch::{Loss, Positions, SourceRange};
+use crate::error::{Error, ErrorKind, Result};
+pub use spec::{FilesSpec, Format, KinesisSpec, OnDataLoss, SourceSpec, Start};
 
 /// A source over what `spec` names. Cheap: it connects when it is first asked for records.
 ///
@@ -35,7 +36,7 @@ pub use spec::{FilesSpec, Format, KinesisSpec, SourceSpec, Start};
 pub async fn open(spec: &SourceSpec) -> Result<Arc<dyn Source>> {
     Ok(match spec {
         SourceSpec::Kinesis(spec) => Arc::new(kinesis::KinesisSource::new(spec.clone())),
-        SourceSpec::Files(spec) => Arc::new(files::FilesSource::new(spec)?),
+        SourceSpec::Files(spec) => Arc::new(files::FilesSource::open(spec).await?),
     })
 }
 
@@ -80,8 +81,9 @@ pub struct Slice {
     pub records: usize,
     /// Bytes of payload in all batches.
     pub payload_bytes: usize,
-    /// How far behind the newest record the last row is, in milliseconds, where the source can tell.
-    pub behind_ms: Option<i64>,
+    /// How far behind its shard's newest record each shard's last row is, in milliseconds, where the source can tell;
+    /// shards that are not behind are left out.
+    pub behind_ms: Option<BTreeMap<String, i64>>,
     /// The source had nothing more to give when the slice ended.
     pub caught_up: bool,
 }
@@ -99,6 +101,15 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// `Source` when it cannot be reached or refuses.
     async fn start(&self) -> Result<Positions>;
 
+    /// Where to read again from: before the first record of each shard that arrived at or after this instant, in
+    /// milliseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// `Config` from a source that keeps no time; as `start`.
+    async fn since(&self, _instant_ms: i64) -> Result<Positions> {
+        Err(Error::new(ErrorKind::Config, format!("{} cannot be read again from an instant on", self.describe())))
+    }
+
     /// What is there after `from`, up to `limits`. `None` starts at [`Source::start`], which
     /// counts for the first start only. Returns at once, with an empty slice, where nothing new has come.
     ///
@@ -112,6 +123,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// # Errors
     /// As `poll`; `DataLoss` when the range is not held any more.
     async fn read(&self, range: &SourceRange) -> Result<Slice>;
+
+    /// What was found to be gone since this was asked last, whether reading went on or stopped.
+    fn losses(&self) -> Vec<Loss> {
+        Vec::new()
+    }
 
     /// Everything up to `to` is committed and published; the source may let go of it.
     ///

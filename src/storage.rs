@@ -245,6 +245,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn maintain(&self, location: &str, options: &MaintainOptions) -> Result<()>;
 }
 
+/// The files whose rows are in a table of [`Storage::provider`]; `None` for any other table.
+pub fn files_of(table: &dyn TableProvider) -> Option<&[Arc<DataFile>]> {
+    let table: &dyn std::any::Any = table;
+    table.downcast_ref::<provider::DeltaProvider>().map(provider::DeltaProvider::files)
+}
+
 /// What `maintain` may do.
 #[derive(Debug, Clone)]
 pub struct MaintainOptions {

@@ -26,6 +26,53 @@ ensure() {
     fi
 }
 
+# Servers beside the tests are stopped at the end, however that comes.
+servers=()
+trap 'kill "${servers[@]}" 2>/dev/null || true' EXIT
+
+free_ports() {
+    python3 -c 'import socket, sys
+sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
+print(*(socket.getsockname()[1] for socket in sockets))' "$1"
+}
+
+# Wait until somebody listens there, for half a minute.
+answers() {
+    for _ in $(seq 300); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+        sleep 0.1
+    done
+    return 1
+}
+
+# The npm package kinesis-local, on free ports; FLASH_KINESIS_LOCAL says where.
+start_kinesis_local() {
+    local version=0.6.2 folder port tls
+    (ensure node:nodejs npm:npm) && command -v node >/dev/null && command -v npm >/dev/null || return 1
+    folder="$target/kinesis-local-$version"
+    [ -e "$folder/ready" ] || { npm install --silent --no-audit --no-fund --prefix "$folder" "kinesis-local@$version" \
+        && touch "$folder/ready"; } || return 1
+    folder="$folder/node_modules/kinesis-local"
+    read -r port tls < <(free_ports 2)
+    KINESIS_MOCK_CERT_PATH="$folder/server.json" KINESIS_MOCK_PLAIN_PORT="$port" KINESIS_MOCK_TLS_PORT="$tls" \
+        SHARD_LIMIT=2000 CREATE_STREAM_DURATION=50ms DELETE_STREAM_DURATION=50ms SPLIT_SHARD_DURATION=50ms \
+        MERGE_SHARDS_DURATION=50ms LOG_LEVEL=ERROR node "$folder/main.js" >/dev/null 2>&1 &
+    servers+=($!)
+    answers "$port" && export FLASH_KINESIS_LOCAL="http://127.0.0.1:$port"
+}
+
+# The PyPI package ministack as an S3 with the bucket "lakes"; FLASH_S3 says where.
+start_s3() {
+    local port
+    read -r port < <(free_ports 1)
+    BIND_HOST=127.0.0.1 GATEWAY_PORT="$port" SERVICES=s3 LOG_LEVEL=ERROR "$venv/bin/ministack" >/dev/null 2>&1 &
+    servers+=($!)
+    answers "$port" && "$FLASH_PYTHON" - "http://127.0.0.1:$port/lakes" <<'PYTHON' && export FLASH_S3="http://127.0.0.1:$port"
+import sys, urllib.request
+urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="PUT"), timeout=10).close()
+PYTHON
+}
+
 step "tools"
 ensure cc:build-essential make:build-essential cmake:cmake python3:python3 strace:strace
 command -v cargo >/dev/null || { echo "install Rust 1.95 or newer first (rustup.rs)" >&2; exit 1; }
@@ -58,6 +105,10 @@ cargo fmt --all --check
 
 step "build"
 cargo build --release --locked --bins
+
+step "servers for the tests"
+start_kinesis_local || echo "skipped: what is checked on kinesis-local, which needs node and npm"
+start_s3 || echo "skipped: what is checked on S3"
 
 step "tests"
 cargo test --release --locked --workspace

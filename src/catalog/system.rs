@@ -5,7 +5,8 @@
 //!  refreshes            one row a refresh: view_name, epoch, mode, reason, ...
 //!  expectations         one row an expectation and refresh
 //!  dependencies         one row an edge
-//!  shards               one row a shard: how far it has been read
+//!  shards               one row a shard: how far it has been read, and how far behind that is
+//!  data_loss            one row a gap: records that were gone before they were read
 //! ```
 //!
 //! All of it is read from the definitions and the published records; there is no other history.
@@ -19,7 +20,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 
-use crate::epoch::{Position, PublishedRecord};
+use crate::epoch::{DataLoss, Position, PublishedRecord};
 use crate::error::Result;
 use crate::name::TableName;
 
@@ -85,7 +86,7 @@ impl Table {
     }
 }
 
-/// All tables of the schema. `history`: published records, oldest first.
+/// All tables of the schema. `history`: published records, oldest first; `losses` of all sources likewise.
 ///
 /// # Errors
 /// `Internal` when columns differ in length.
@@ -93,6 +94,7 @@ pub fn tables(
     views: &[ViewLine],
     newest: &PublishedRecord,
     history: &[Arc<PublishedRecord>],
+    losses: &[DataLoss],
 ) -> Result<BTreeMap<TableName, Arc<dyn TableProvider>>> {
     let mut tables = BTreeMap::new();
     tables.insert(TableName::new(SCHEMA, "materialized_views"), materialized_views(views, newest)?);
@@ -100,6 +102,7 @@ pub fn tables(
     tables.insert(TableName::new(SCHEMA, "expectations"), expectations(history)?);
     tables.insert(TableName::new(SCHEMA, "dependencies"), dependencies(views)?);
     tables.insert(TableName::new(SCHEMA, "shards"), shards(newest)?);
+    tables.insert(TableName::new(SCHEMA, "data_loss"), data_loss(losses)?);
     Ok(tables)
 }
 
@@ -185,6 +188,25 @@ fn shards(newest: &PublishedRecord) -> Result<Arc<dyn TableProvider>> {
         .text("source_name", lines.iter().map(|(source, ..)| Some(source.to_string())))
         .text("shard_id", lines.iter().map(|(_, shard, _)| Some((*shard).clone())))
         .text("position", lines.iter().map(|(.., position)| Some(position_text(position))))
+        .number("behind_ms", lines.iter().map(|(source, shard, _)| behind_ms(newest, source, shard)))
+        .instant("as_of", lines.iter().map(|_| Some(newest.now_us)))
+        .provider()
+}
+
+/// How far the last record that is landed was behind the newest one; `None` where the source cannot tell.
+fn behind_ms(newest: &PublishedRecord, source: &TableName, shard: &str) -> Option<u64> {
+    let behind = newest.behind_ms.get(source)?;
+    Some(behind.get(shard).map_or(0, |ms| u64::try_from(*ms).unwrap_or(0)))
+}
+
+fn data_loss(losses: &[DataLoss]) -> Result<Arc<dyn TableProvider>> {
+    Table::default()
+        .text("source_name", losses.iter().map(|found| Some(found.source.to_string())))
+        .text("shard_id", losses.iter().map(|found| Some(found.loss.shard.clone())))
+        .text("after_position", losses.iter().map(|found| Some(position_text(&found.loss.after))))
+        .text("next_position", losses.iter().map(|found| found.loss.next.as_ref().map(|next| next.0.clone())))
+        .text("reason", losses.iter().map(|found| Some(found.loss.reason.clone())))
+        .instant("found_at", losses.iter().map(|found| Some(found.found_us)))
         .provider()
 }
 

@@ -57,6 +57,15 @@ pub async fn open_existing(context: &Context, url: &str) -> Result<Arc<Engine>> 
     open_quiet(context, url).await
 }
 
+/// Open a lake that is there already, with its sources.
+///
+/// # Errors
+/// As `open_existing`.
+pub async fn open_there(context: &Context, url: &str, sources: Sources) -> Result<Arc<Engine>> {
+    check_exists(url)?;
+    open(context, url, sources).await
+}
+
 /// Open a lake for statements: it must be there, unless the first of them makes something.
 ///
 /// # Errors

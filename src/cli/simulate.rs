@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures::stream;
 use indicatif::ProgressBar;
+use md5::{Digest, Md5};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +21,7 @@ use super::traffic::{self, Flags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::simulator::Simulator;
 use crate::source::KinesisSpec;
-use crate::source::producer::Producer;
+use crate::source::producer::{Accepted, Producer};
 
 /// Records between two looks at the progress bar and at Ctrl-C.
 const STEP_RECORDS: u64 = 1_000;
@@ -40,6 +43,10 @@ pub struct Args {
     /// Where Kinesis is, unless AWS_ENDPOINT_URL or the region say so
     #[arg(long, value_name = "URL", requires = "stream")]
     endpoint_url: Option<String>,
+    /// Write what the stream accepted to this file: shard_id, sequence_number, partition_key and the MD5 of the bytes of
+    /// each record, one JSON object a line
+    #[arg(long, value_name = "FILE.jsonl", requires = "stream")]
+    ledger: Option<PathBuf>,
     /// Print what was made as one JSON object
     #[arg(long)]
     json: bool,
@@ -60,7 +67,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         (Some(path), _) => tokio::task::block_in_place(|| to_file(path, &mut simulator, &bar, &stop)),
         (None, Some(stream)) => {
             let spec = KinesisSpec { stream, endpoint_url: args.endpoint_url, ..KinesisSpec::default() };
-            to_stream(&spec, &mut simulator, &bar, &stop).await
+            to_stream(&spec, &mut simulator, &bar, &stop, args.ledger.as_deref()).await
         }
         (None, None) => {
             Err(Error::new(ErrorKind::Config, "nowhere to put the events").with_hint("give --out or --stream"))
@@ -90,8 +97,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
 fn to_file(path: &Path, events: &mut Simulator, bar: &ProgressBar, stop: &CancellationToken) -> Result<()> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::BrokenPipe => super::terminal::closed(error),
-        _ => Error::new(ErrorKind::Storage, format!("{} cannot be written", path.display()))
-            .with_detail(error.to_string()),
+        _ => not_written(path, &error),
     };
     let out: Box<dyn Write> = if path == Path::new("-") {
         Box::new(std::io::stdout().lock())
@@ -116,8 +122,13 @@ async fn to_stream(
     events: &mut Simulator,
     bar: &ProgressBar,
     stop: &CancellationToken,
+    ledger: Option<&Path>,
 ) -> Result<()> {
-    let producer = Producer::connect(spec).await?;
+    let mut producer = Producer::connect(spec).await?;
+    let accepted = ledger.map(Accepts::create).transpose()?;
+    if let Some(accepted) = accepted.clone() {
+        producer = producer.noting(move |record| accepted.enter(record));
+    }
     let records = (1_u64..).zip(events).take_while(|_| !stop.is_cancelled()).map(|(at, event)| {
         if at.is_multiple_of(STEP_RECORDS) {
             bar.set_position(at);
@@ -125,5 +136,49 @@ async fn to_stream(
         (event.partition_key, Bytes::from(event.json))
     });
     producer.put_all(stream::iter(records)).await?;
-    Ok(())
+    accepted.map_or(Ok(()), |accepted| accepted.close())
+}
+
+/// The file of accepted records.
+#[derive(Clone)]
+struct Accepts {
+    path: PathBuf,
+    /// The file, or why it could not be written.
+    out: Arc<Mutex<std::io::Result<BufWriter<File>>>>,
+}
+
+impl Accepts {
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|error| not_written(path, &error))?;
+        let out = Ok(BufWriter::with_capacity(BUFFER_BYTES, file));
+        Ok(Self { path: path.to_path_buf(), out: Arc::new(Mutex::new(out)) })
+    }
+
+    fn enter(&self, record: Accepted<'_>) {
+        let line = json!({
+            "shard_id": record.shard_id,
+            "sequence_number": record.sequence_number,
+            "partition_key": record.key,
+            "md5": format!("{:x}", Md5::digest(record.data)),
+        });
+        let mut out = self.out.lock();
+        if let Ok(file) = out.as_mut()
+            && let Err(error) = writeln!(file, "{line}")
+        {
+            *out = Err(error);
+        }
+    }
+
+    fn close(&self) -> Result<()> {
+        let mut out = self.out.lock();
+        let closed = match out.as_mut() {
+            Ok(file) => file.flush(),
+            Err(error) => Err(std::io::Error::from(error.kind())),
+        };
+        closed.map_err(|error| not_written(&self.path, &error))
+    }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Storage, format!("{} cannot be written", path.display())).with_detail(error.to_string())
 }

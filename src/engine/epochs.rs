@@ -81,7 +81,6 @@ impl Engine {
         let tables = self.table_versions(&state.graph).await?;
         let new = self.anything_new(state, &taken, &slices, &tables) || !full.is_empty();
         if !new {
-            // The empty slices still move positions (of idle shards); the next real epoch writes them down.
             taken.iter().for_each(|name| {
                 state.last_us.insert(name.clone(), now_us);
             });
@@ -99,19 +98,24 @@ impl Engine {
             tables,
             views: state.graph.order.iter().filter(|name| taken.contains(*name)).cloned().collect(),
             full: full.into_iter().collect(),
+            again: None,
         };
         self.write_record(&record).await?;
         state.unfinished = Some(record.clone());
         let source_rows = slices.values().map(|(_, slice)| slice.records as u64).sum();
         self.read_ahead(state, &slices);
-        let rows = slices.into_iter().map(|(name, (_, slice))| (name, slice.batches)).collect();
-        let published = self.carry_out(state, record, rows).await?;
+        let (mut rows, mut behind_ms) = (BTreeMap::new(), BTreeMap::new());
+        for (name, (_, slice)) in slices {
+            behind_ms.extend(slice.behind_ms.map(|behind| (name.clone(), behind)));
+            rows.insert(name, slice.batches);
+        }
+        let published = self.carry_out(state, record, rows, behind_ms).await?;
         let caught_up = !behind && self.all_reached(state, &published);
         Ok(Pass::Published { record: published, source_rows, caught_up })
     }
 
     /// Write the record down, or learn that another process did.
-    async fn write_record(&self, record: &EpochRecord) -> Result<()> {
+    pub(super) async fn write_record(&self, record: &EpochRecord) -> Result<()> {
         let path = format!("{EPOCHS}/{:020}.json", record.epoch);
         let bytes = serde_json::to_vec(record)?;
         let put = self.storage.put_if_absent(&path, bytes.clone()).await;
@@ -133,19 +137,27 @@ impl Engine {
         let mut rows = BTreeMap::new();
         for (name, range) in &record.sources {
             if state.graph.sources.contains_key(name) {
-                let slice = self.source(state, name).await?.read(range).await?;
+                let source = self.source(state, name).await?;
+                let slice = self.noted(name, source.as_ref(), source.read(range)).await?;
                 rows.insert(name.clone(), slice.batches);
             }
         }
+        if let Some(again) = &record.again {
+            let source = self.source(state, &again.source).await?;
+            let slice = self.noted(&again.source, source.as_ref(), source.read(&again.range)).await?;
+            let landed = self.published.borrow().sources.get(&again.source).cloned().unwrap_or_default();
+            rows.insert(again.source.clone(), self.missing(state, again, &landed, slice.batches).await?.1);
+        }
         tracing::info!(epoch = record.epoch, "carrying out again an epoch that was not published");
-        self.carry_out(state, record, rows).await
+        self.carry_out(state, record, rows, BTreeMap::new()).await
     }
 
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &self,
         state: &mut State,
         record: EpochRecord,
         rows: BTreeMap<TableName, Vec<RecordBatch>>,
+        behind_ms: BTreeMap<TableName, BTreeMap<String, i64>>,
     ) -> Result<Arc<PublishedRecord>> {
         let epoch = record.epoch;
         if let (false, Some(task)) = (record.full.is_empty(), state.maintenance.take()) {
@@ -169,6 +181,7 @@ impl Engine {
         };
         let mut published = Arc::new(pass).run().await?;
         published.published_us = chrono::Utc::now().timestamp_micros();
+        published.behind_ms = behind_ms;
         self.publish(state, published).await
     }
 
@@ -257,8 +270,12 @@ impl Engine {
                 None => source.start().await?,
             };
             let slice = match state.ahead.remove(&name) {
-                Some(task) => task.await.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))??,
-                None => source.poll(Some(&from), self.slice).await?,
+                Some(task) => {
+                    let joined =
+                        async { task.await.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))? };
+                    self.noted(&name, source.as_ref(), joined).await?
+                }
+                None => self.noted(&name, source.as_ref(), source.poll(Some(&from), self.slice)).await?,
             };
             // An empty page is not the end of a stream: ask on from where it ended.
             let mut slice = slice;
@@ -266,7 +283,7 @@ impl Engine {
                 if slice.records > 0 || slice.caught_up {
                     break;
                 }
-                slice = source.poll(Some(&slice.to), self.slice).await?;
+                slice = self.noted(&name, source.as_ref(), source.poll(Some(&slice.to), self.slice)).await?;
             }
             slices.insert(name, (from, slice));
         }
@@ -285,7 +302,7 @@ impl Engine {
         }
     }
 
-    async fn source(&self, state: &mut State, name: &TableName) -> Result<Arc<dyn Source>> {
+    pub(super) async fn source(&self, state: &mut State, name: &TableName) -> Result<Arc<dyn Source>> {
         if let Some(source) = state.sources.get(name) {
             return Ok(Arc::clone(source));
         }
@@ -321,10 +338,12 @@ impl Engine {
         slices: &BTreeMap<TableName, (Positions, Slice)>,
         tables: &BTreeMap<TableName, u64>,
     ) -> bool {
-        if slices.values().any(|(_, slice)| slice.records > 0) {
+        let published = self.published.borrow();
+        let none = Positions::default();
+        let stored = |name| published.sources.get(name).unwrap_or(&none);
+        if slices.iter().any(|(name, (_, slice))| slice.records > 0 || slice.to.go_beyond(stored(name))) {
             return true;
         }
-        let published = self.published.borrow();
         let newer =
             |(name, version): (&TableName, &u64)| *version > published.tables.get(name).map_or(0, |seen| seen.version);
         if tables.iter().any(newer) {
@@ -507,7 +526,7 @@ impl Engine {
     }
 }
 
-fn views_due(state: &State) -> BTreeMap<TableName, ViewDue> {
+pub(super) fn views_due(state: &State) -> BTreeMap<TableName, ViewDue> {
     let view = |(name, slot): (&TableName, &Arc<pass::ViewSlot>)| {
         let due = ViewDue {
             inputs: slot.view.inputs.clone(),

@@ -24,6 +24,7 @@ use crate::refresh::plan::kept_by;
 pub(crate) struct Pinned {
     epoch: Epoch,
     definitions: u64,
+    losses: usize,
     catalog: Arc<dyn CatalogProvider>,
 }
 
@@ -36,8 +37,11 @@ impl Engine {
     pub async fn session(&self, _principal: &Principal) -> Result<SessionContext> {
         self.load_published_by_others().await?;
         let (epoch, definitions) = (self.published.borrow().epoch, self.graph.read().definitions.number);
+        let losses = self.losses.read().len();
         let held = self.pinned.read().clone();
-        if let Some(pinned) = held.filter(|pinned| pinned.epoch == epoch && pinned.definitions == definitions) {
+        let is_current =
+            |pinned: &Pinned| pinned.epoch == epoch && pinned.definitions == definitions && pinned.losses == losses;
+        if let Some(pinned) = held.filter(is_current) {
             return Ok(session_over(&self.base, pinned.catalog));
         }
         let pinned = self.pin().await?;
@@ -84,8 +88,10 @@ impl Engine {
                 suspended: graph.definitions.objects.get(name).is_some_and(|object| object.suspended),
             }
         });
-        tables.extend(system::tables(&views.collect::<Vec<_>>(), &published, &history)?);
+        let losses = self.losses.read().clone();
+        tables.extend(system::tables(&views.collect::<Vec<_>>(), &published, &history, &losses)?);
         let catalog = catalog_of(tables)?;
-        Ok(Pinned { epoch: published.epoch, definitions: graph.definitions.number, catalog })
+        let losses = losses.len();
+        Ok(Pinned { epoch: published.epoch, definitions: graph.definitions.number, losses, catalog })
     }
 }

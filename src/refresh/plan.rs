@@ -87,6 +87,10 @@ pub struct Situation<'a> {
 /// reads what is touched twice, and writes whole files.
 const AUTO_CHANGED_SHARE_MAX: u64 = 4;
 
+/// Reading so much of the inputs for the keys of a change, in percent of their rows, costs more than a recompute: what is
+/// read is matched with the keys, and the view's own rows with them are read and written, too.
+const AUTO_READ_PERCENT_MAX: u64 = 60;
+
 /// Which of the plans that give the right rows is taken.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Prefer {
@@ -113,6 +117,17 @@ pub fn choose(view: &TableName, at: &Situation<'_>, prefer: Prefer) -> Result<Re
         (Prefer::Full, full) => full.unwrap_or_default(),
     };
     Ok(plans.swap_remove(taken))
+}
+
+/// The plan, unless it reads `read` rows of inputs that hold `rows` of them, which is hardly less than a recompute.
+pub fn or_full(plan: RefreshPlan, read: u64, rows: u64) -> RefreshPlan {
+    match read.saturating_mul(100) > rows.saturating_mul(AUTO_READ_PERCENT_MAX) {
+        true => {
+            let reason = format!("auto: the change's keys may be in {read} of {rows} rows: recomputing costs less");
+            RefreshPlan::Full { reason }
+        }
+        false => plan,
+    }
 }
 
 /// Every plan that gives the right rows, there is at least one: the cheapest first, a recompute last unless it is that.

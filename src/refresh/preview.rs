@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   inputs' changes since the view's frontier ─▶ plan::choose ─▶ the plan that would be carried out
-//!        └─▶ keys that they touch ─▶ the view's files that may hold them
+//!        └─▶ keys that they touch ─┬─▶ the view's files that may hold them
+//!                                  └─▶ the inputs' files that may hold rows with them
 //! ```
 //!
 //! The same decision as `refresh_view` takes, over the same values. What a stream holds is not looked at.
@@ -12,15 +13,15 @@ use std::sync::Arc;
 use crate::epoch::Version;
 use crate::error::Result;
 use crate::name::TableName;
-use crate::refresh::change::{Change, Rows};
 use crate::refresh::classify::{Shape, key_of_output};
-use crate::refresh::keyed::{shown_key, topmost};
+use crate::refresh::cost::{Extent, opened};
+use crate::refresh::keyed::shown_key;
 use crate::refresh::pass::{Pass, ViewSlot};
 use crate::refresh::plan::RefreshPlan;
 use crate::refresh::prune::{KeyColumn, may_hold};
-use crate::refresh::refresh_view::{ViewRefresh, decide};
+use crate::refresh::refresh_view::{Decision, ViewRefresh};
 use crate::refresh::restrict::Keys;
-use crate::storage::{DataFile, Snapshot};
+use crate::storage::Snapshot;
 
 /// The next refresh of a view.
 #[derive(Debug)]
@@ -46,15 +47,8 @@ pub struct Pending {
     pub version: Version,
     /// The rows that came and the rows that went.
     pub change: Extent,
-}
-
-/// So many rows in so many files.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extent {
-    /// Rows.
-    pub rows: u64,
-    /// Files.
-    pub files: usize,
+    /// What is read once more, to compute rows with the change's keys anew.
+    pub restricted: Option<Extent>,
 }
 
 /// The part of a view that a change touches.
@@ -68,25 +62,6 @@ pub struct Touched {
     pub all: Extent,
 }
 
-impl Extent {
-    fn of(files: &[Arc<DataFile>]) -> Self {
-        Self { rows: files.iter().map(|file| file.rows).sum(), files: files.len() }
-    }
-
-    fn of_change(change: &Change) -> Self {
-        let files = |rows: &Rows| match rows {
-            Rows::Memory(_) => 0,
-            Rows::Files(_, files) => files.len(),
-        };
-        let files = match change {
-            Change::Nothing | Change::Committed => 0,
-            Change::Inserted(rows) => files(rows),
-            Change::Changed { added, removed } => files(added) + files(removed),
-        };
-        Self { rows: change.rows(), files }
-    }
-}
-
 /// Look ahead. `pass` has no participants.
 ///
 /// # Errors
@@ -96,28 +71,37 @@ pub async fn preview(pass: &Pass, slot: &ViewSlot) -> Result<Preview> {
     let before = pass.before(&view.name).filter(|state| state.location == slot.location);
     let (version, frontier) = before.map_or((0, 0), |state| (state.version, state.frontier));
     let snapshot = pass.storage.snapshot(&slot.location, Some(version)).await?;
-    let (changes, plan) = decide(pass, slot, frontier).await?;
+    let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before: version, frontier };
+    let Decision { changes, plan, keys } = refresh.decide().await?;
     let mut inputs = Vec::new();
     for (name, change) in &changes {
         let Some((location, version)) = crate::refresh::inputs::current(pass, name) else { continue };
         let now = pass.storage.snapshot(&location, Some(version)).await?;
         let seen = pass.seen(name, frontier)?;
         let change = Extent::of_change(change);
-        inputs.push(Pending { name: name.clone(), seen, now: Extent::of(&now.files), version, change });
+        inputs.push(Pending {
+            name: name.clone(),
+            seen,
+            now: Extent::of(&now.files),
+            version,
+            change,
+            restricted: None,
+        });
     }
-    let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before: version, frontier };
-    let node = match (&plan, &view.shape) {
-        (RefreshPlan::MergeState { .. } | RefreshPlan::ReplaceKeys { .. }, shape) if frontier > 0 => match shape {
-            Shape::Merge { plan, .. } => Some(topmost(plan)),
-            shape => shown_key(shape.plan()).map(|_| topmost(shape.plan())),
-        },
-        _ => None,
-    };
+    let keyed = matches!(plan, RefreshPlan::MergeState { .. } | RefreshPlan::ReplaceKeys { .. }) && frontier > 0;
     let mut replaced = None;
-    if let Some(node) = node {
+    if let Some(node) = refresh.keyed_node().filter(|_| keyed) {
         let deltas = refresh.deltas(&pass.serial, &changes).await?;
-        if let Some(keys) = deltas.touched_keys(node).await? {
+        let touched_keys = match keys {
+            None => deltas.touched_keys(node).await?,
+            known => known,
+        };
+        if let Some(keys) = touched_keys {
             replaced = Some(touched(slot, &snapshot, &keys)?);
+            if let (RefreshPlan::ReplaceKeys { .. }, node) = (&plan, slot.view.shape.plan()) {
+                let read = opened(&deltas.of_keys(node, &keys)?)?;
+                inputs.iter_mut().for_each(|input| input.restricted = read.get(&input.name).copied());
+            }
         }
     }
     Ok(Preview { plan, inputs, replaced })

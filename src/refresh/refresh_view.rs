@@ -23,13 +23,14 @@ use crate::parser::RefreshMode;
 use crate::refresh::append::{Append, quarantine_rows};
 use crate::refresh::change::{Change, Rows};
 use crate::refresh::classify::{Shape, moves_anywhere};
+use crate::refresh::cost::opened;
 use crate::refresh::execute::{bound_now, collect, conform, stream};
 use crate::refresh::inputs::{Which, change_between, change_of, input_rows};
-use crate::refresh::keyed::shown_key;
+use crate::refresh::keyed::{shown_key, topmost};
 use crate::refresh::layout::KEYED_FILE_ROWS_MAX;
 use crate::refresh::merge::{Merge, Taken};
 use crate::refresh::pass::{Pass, ViewSlot, facts_path, inserted};
-use crate::refresh::plan::{RefreshPlan, Situation, choose};
+use crate::refresh::plan::{Prefer, RefreshPlan, Situation, choose, or_full};
 use crate::refresh::replace::Replacement;
 use crate::refresh::restrict::{Keys, Moment, Restriction};
 use crate::refresh::rewrite::{at, delta};
@@ -86,13 +87,13 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
     if snapshot.epoch >= pass.record.epoch {
         return landed(pass, slot, &snapshot, before, facts).await;
     }
-    let (changes, plan) = decide(pass, slot, frontier).await?;
+    let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before, frontier };
+    let Decision { changes, plan, keys } = refresh.decide().await?;
     facts.mode = plan.mode().into();
     facts.reason = plan.reason().into();
     facts.rows_in = changes.values().map(Change::rows).sum();
     tracing::debug!(view = %view.name, epoch = pass.record.epoch, mode = %facts.mode, rows_in = facts.rows_in, "refresh");
     let _permit = pass.permits.acquire().await.map_err(|_| Error::new(ErrorKind::Cancelled, "shutting down"))?;
-    let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before, frontier };
     let work = match plan {
         RefreshPlan::Nothing => Work::nothing(before),
         RefreshPlan::Append { .. } => refresh.append(Some(&changes), facts).await?,
@@ -100,47 +101,14 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
         RefreshPlan::MergeState { signed: false, .. } => refresh.merge(Taking::Inserted(&changes)).await?,
         RefreshPlan::MergeState { signed: true, .. } => refresh.merge(Taking::Signed(&changes)).await?,
         RefreshPlan::ReplaceKeys { .. } => match &view.shape {
-            Shape::Merge { .. } => refresh.merge(Taking::OfKeys(&changes)).await?,
-            _ => refresh.replace(&changes, facts).await?,
+            Shape::Merge { .. } => refresh.merge(Taking::OfKeys(&changes, keys)).await?,
+            _ => refresh.replace(&changes, keys, facts).await?,
         },
         RefreshPlan::Full { .. } => refresh.recompute(facts).await?,
     };
     facts.rows_out = work.add.iter().map(|file| file.rows).sum();
     facts.bytes_written = work.add.iter().map(|file| file.size).sum();
     Ok(work)
-}
-
-/// What came to the inputs since this frontier, and the plan that follows it.
-///
-/// # Errors
-/// `NotIncremental`, `Storage`.
-pub(super) async fn decide(
-    pass: &Pass,
-    slot: &ViewSlot,
-    frontier: Epoch,
-) -> Result<(BTreeMap<TableName, Change>, RefreshPlan)> {
-    let view = &slot.view;
-    let mut changes = BTreeMap::new();
-    for input in &view.inputs {
-        changes.insert(input.clone(), change_of(pass, input, frontier).await?);
-    }
-    let options = &view.definition.options;
-    let moved = frontier > 0 && moves_anywhere(view.shape.plan()) && pass.now_at(frontier)? != pass.record.now_us;
-    let auto_rows = match options.refresh_mode {
-        RefreshMode::Auto => Some(input_rows(pass, view).await?),
-        _ => None,
-    };
-    let situation = Situation {
-        shape: &view.shape,
-        changes: &changes,
-        first: frontier == 0,
-        requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
-        moved,
-        auto_rows,
-        first_of_keys: !options.unique_key.is_empty(),
-    };
-    let plan = choose(&view.name, &situation, pass.prefer)?;
-    Ok((changes, plan))
 }
 
 /// The epoch is in the table already: a crash came between its commit and the publication.
@@ -171,7 +139,8 @@ enum Taking<'a> {
     Everything,
     Inserted(&'a BTreeMap<TableName, Change>),
     Signed(&'a BTreeMap<TableName, Change>),
-    OfKeys(&'a BTreeMap<TableName, Change>),
+    /// The keys where they are known already.
+    OfKeys(&'a BTreeMap<TableName, Change>, Option<Keys>),
 }
 
 /// One view's refresh in one epoch.
@@ -186,7 +155,66 @@ pub(super) struct ViewRefresh<'a> {
     pub(super) frontier: Epoch,
 }
 
+/// What a refresh is to do.
+pub(super) struct Decision {
+    /// What came to the inputs since the view's frontier.
+    pub(super) changes: BTreeMap<TableName, Change>,
+    /// The plan that follows it.
+    pub(super) plan: RefreshPlan,
+    /// The keys that the change touches, where the decision had to know them.
+    pub(super) keys: Option<Keys>,
+}
+
 impl ViewRefresh<'_> {
+    /// Take the decision.
+    ///
+    /// # Errors
+    /// `NotIncremental`, `Storage`; `Query` where keys had to be computed.
+    pub(super) async fn decide(&self) -> Result<Decision> {
+        let (pass, view, frontier) = (self.pass, &self.slot.view, self.frontier);
+        let mut changes = BTreeMap::new();
+        for input in &view.inputs {
+            changes.insert(input.clone(), change_of(pass, input, frontier).await?);
+        }
+        let options = &view.definition.options;
+        let moved = frontier > 0 && moves_anywhere(view.shape.plan()) && pass.now_at(frontier)? != pass.record.now_us;
+        let auto_rows = match options.refresh_mode {
+            RefreshMode::Auto => Some(input_rows(pass, view).await?),
+            _ => None,
+        };
+        let situation = Situation {
+            shape: &view.shape,
+            changes: &changes,
+            first: frontier == 0,
+            requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
+            moved,
+            auto_rows,
+            first_of_keys: !options.unique_key.is_empty(),
+        };
+        let plan = choose(&view.name, &situation, pass.prefer)?;
+        match (&plan, auto_rows, self.keyed_node()) {
+            (RefreshPlan::ReplaceKeys { .. }, Some(rows), Some(node)) if pass.prefer == Prefer::Cheapest => {
+                let deltas = self.deltas(&pass.serial, &changes).await?;
+                let Some(keys) = deltas.touched_keys(node).await? else {
+                    return Ok(Decision { changes, plan, keys: None });
+                };
+                let read = opened(&deltas.of_keys(view.shape.plan(), &keys)?)?;
+                drop(deltas);
+                let plan = or_full(plan, read.values().map(|of| of.rows).sum(), rows);
+                Ok(Decision { changes, plan, keys: Some(keys) })
+            }
+            _ => Ok(Decision { changes, plan, keys: None }),
+        }
+    }
+
+    /// The operator whose keys tell what a change touches, where the view shows them.
+    pub(super) fn keyed_node(&self) -> Option<&LogicalPlan> {
+        match &self.slot.view.shape {
+            Shape::Merge { plan, .. } => Some(topmost(plan)),
+            shape => shown_key(shape.plan()).map(|_| topmost(shape.plan())),
+        }
+    }
+
     /// The rows of these changes, or all rows.
     async fn append(&self, changes: Option<&BTreeMap<TableName, Change>>, facts: &mut RefreshFacts) -> Result<Work> {
         let view = &self.slot.view;
@@ -255,7 +283,7 @@ impl ViewRefresh<'_> {
         // Views over the same rows compute beside each other; within one, a hash table for each core is one too many.
         let in_memory = match &taking {
             Taking::Everything => false,
-            Taking::Inserted(changes) | Taking::Signed(changes) | Taking::OfKeys(changes) => {
+            Taking::Inserted(changes) | Taking::Signed(changes) | Taking::OfKeys(changes, _) => {
                 changes.values().all(Change::in_memory)
             }
         };
@@ -286,10 +314,13 @@ impl ViewRefresh<'_> {
                 };
                 Taken::Signed { came: plan(came)?, went: plan(went)? }
             }
-            Taking::OfKeys(changes) => {
+            Taking::OfKeys(changes, known) => {
                 let deltas = self.deltas(state, changes).await?;
-                let node = LogicalPlan::Aggregate(aggregate.clone());
-                let Some(keys) = deltas.touched_keys(&node).await? else { return Ok(Work::nothing(self.before)) };
+                let touched = match known {
+                    None => deltas.touched_keys(&LogicalPlan::Aggregate(aggregate.clone())).await?,
+                    known => known,
+                };
+                let Some(keys) = touched else { return Ok(Work::nothing(self.before)) };
                 let to = Restriction { keys: &keys, parts: aggregate.group_expr.iter().cloned().zip(0..).collect() };
                 let rows = deltas.new.restricted(&aggregate.input, Some(&to))?;
                 Taken::OfKeys(keys, rows)
@@ -319,7 +350,12 @@ impl ViewRefresh<'_> {
     }
 
     /// Take rows out and put rows in: those of the keys that the change touches, or those that the delta rules name.
-    async fn replace(&self, changes: &BTreeMap<TableName, Change>, facts: &mut RefreshFacts) -> Result<Work> {
+    async fn replace(
+        &self,
+        changes: &BTreeMap<TableName, Change>,
+        known: Option<Keys>,
+        facts: &mut RefreshFacts,
+    ) -> Result<Work> {
         let view = &self.slot.view;
         let plan = view.shape.plan();
         let in_memory = changes.values().all(Change::in_memory);
@@ -328,7 +364,11 @@ impl ViewRefresh<'_> {
         let key = shown_key(plan).filter(|key| key.iter().all(|at| same_when_stored(plan, &view.schema, *at)));
         let moved = match &key {
             Some(key) => {
-                let Some(keys) = deltas.touched_keys(plan).await? else { return Ok(Work::nothing(self.before)) };
+                let touched = match known {
+                    None => deltas.touched_keys(plan).await?,
+                    known => known,
+                };
+                let Some(keys) = touched else { return Ok(Work::nothing(self.before)) };
                 let come = collect(state, deltas.of_keys(plan, &keys)?).await?;
                 let go = collect(state, self.stored(key, &keys)?).await?;
                 self.net(state, come, go).await?

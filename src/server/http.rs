@@ -123,6 +123,7 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
     };
     let mut text = String::new();
     gauges(&mut text, &record, &views);
+    sources(&mut text, &record);
     counters(&mut text, &site.tally.lock());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
@@ -149,6 +150,26 @@ fn gauges(text: &mut String, record: &PublishedRecord, views: &[ViewStatus]) {
         Some(float(view.quarantined))
     });
     each("flash_view_suspended", "1 while the view is suspended.", &|view| Some(f64::from(u8::from(view.suspended))));
+}
+
+fn sources(text: &mut String, record: &PublishedRecord) {
+    family(text, "flash_source_shards", "gauge", "Shards (or files) of the source whose positions are kept.");
+    for (source, positions) in &record.sources {
+        line(
+            text,
+            "flash_source_shards",
+            &format!("source=\"{}\"", label(&source.to_string())),
+            positions.shards.len(),
+        );
+    }
+    let name = "flash_source_behind_seconds";
+    family(text, name, "gauge", "How far the last landed record is behind the newest one of its shard.");
+    for (source, behind) in &record.behind_ms {
+        for shard in record.sources.get(source).into_iter().flat_map(|positions| positions.shards.keys()) {
+            let labels = format!("source=\"{}\",shard=\"{}\"", label(&source.to_string()), label(shard));
+            line(text, name, &labels, seconds(behind.get(shard).copied().unwrap_or(0), 1000.0));
+        }
+    }
 }
 
 fn counters(text: &mut String, tally: &Tally) {

@@ -29,8 +29,8 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::JoinHandle;
 
 use super::kinesis::{Behaviour, KinesisSource, Pace};
-use super::{KinesisSpec, Slice, SliceLimits, Source, Start};
-use crate::epoch::{Position, Positions, SequenceNumber, SourceRange};
+use super::{KinesisSpec, Slice, SliceLimits, Source};
+use crate::epoch::{Loss, Position, Positions, SequenceNumber, SourceRange};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of one request: 5 MiB of records, in base64, with keys.
@@ -165,7 +165,7 @@ impl EmbeddedKinesis {
             stream: self.options.stream.clone(),
             region: Some(REGION.to_string()),
             endpoint_url: Some(self.endpoint_url.clone()),
-            start: Start::TrimHorizon,
+            ..KinesisSpec::default()
         }
     }
 
@@ -270,6 +270,10 @@ impl Source for EmbeddedSource {
 
     async fn read(&self, range: &SourceRange) -> Result<Slice> {
         self.inner.read(range).await
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.inner.losses()
     }
 
     async fn landed(&self, to: &Positions) -> Result<()> {

@@ -69,12 +69,12 @@ impl Idle {
 }
 
 impl FilesSource {
-    /// Opens nothing yet.
+    /// Reads nothing yet.
     ///
     /// # Errors
-    /// `Config` for an S3 location that isn't one.
-    pub fn new(spec: &FilesSpec) -> Result<Self> {
-        let listing = Listing::new(&spec.location)?;
+    /// `Config` for an S3 location that isn't one, or that no region is known for.
+    pub async fn open(spec: &FilesSpec) -> Result<Self> {
+        let listing = Listing::open(&spec.location).await?;
         Ok(Self { location: spec.location.clone(), listing, state: Mutex::default() })
     }
 }
@@ -120,7 +120,7 @@ impl Source for FilesSource {
         state.idle.retain(|name, _| files.contains_key(name));
         state.unsettled.retain(|name, _| files.contains_key(name));
         slice.batches = super::rows::coalesce(slice.batches)?;
-        slice.behind_ms = slice.caught_up.then_some(0);
+        slice.behind_ms = slice.caught_up.then(BTreeMap::new);
         Ok(slice)
     }
 

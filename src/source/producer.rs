@@ -1,16 +1,19 @@
 //! Puts records into a Kinesis stream, whatever the stream's mood.
 //!
 //! ```text
-//!  records ──by hash of the key──▶ lane 1 ─▶ batch (500 records, 4.5 MiB) ─▶ PutRecords ─▶ failed ones again, in order
-//!                                  lane 2 ─▶ ...        one batch of a lane is on its way at a time
+//!  records ──by hash of the key──▶ lane 1 ─▶ batch (500 records, 4.5 MiB, ─▶ PutRecords ─▶ failed ones again
+//!                                                   each key once)                │
+//!                                  lane 2 ─▶ ...                                  └─▶ accepted ones: the ledger
 //! ```
 //!
-//! - A record with a failed neighbour is not put again; the failed one is, after a random part of a growing wait. Within
-//!   one batch a key's records can change places in this way, as on any stream.
+//! - One batch of a lane is on its way at a time. A record with a failed neighbour is not put again; the failed one is,
+//!   after a random part of a growing wait. A key is in a batch once, so its records keep their order.
 //! - A call without an answer is made again whole: records may be doubled, with new sequence numbers. Only an id in the
 //!   record can tell.
 //! - Throttling never fails, as long as something gets through now and then.
 
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +38,9 @@ const BATCH_RECORDS_MAX: usize = 500;
 const BATCH_BYTES_MAX: usize = 4_718_592;
 /// Batches on their way at the same time.
 const LANES: usize = 4;
-/// Records that wait in a lane.
+/// Records that a lane holds while others of their keys are on their way.
+const WAITING_RECORDS_MAX: usize = 4 * BATCH_RECORDS_MAX;
+/// Records that wait before a lane.
 const QUEUE_RECORDS_MAX: usize = 2 * BATCH_RECORDS_MAX;
 /// How long a batch may go without one record getting through.
 const STUCK_MAX: Duration = Duration::from_secs(300);
@@ -53,11 +58,34 @@ pub struct PutCounts {
     pub retried: u64,
 }
 
+/// A record that the stream has accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Accepted<'a> {
+    /// Its partition key.
+    pub key: &'a str,
+    /// Its bytes.
+    pub data: &'a [u8],
+    /// The shard that it is in.
+    pub shard_id: &'a str,
+    /// Its sequence number there.
+    pub sequence_number: &'a str,
+}
+
+/// Called with every record that was accepted, by several threads.
+type Note = Arc<dyn Fn(Accepted<'_>) + Send + Sync>;
+
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Producer {
     connection: Connection,
     counts: Arc<Counts>,
+    note: Option<Note>,
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Producer({:?}, {:?})", self.connection, self.counts)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +100,14 @@ impl Producer {
     /// # Errors
     /// `Source` when no region is known.
     pub async fn connect(spec: &KinesisSpec) -> Result<Self> {
-        Ok(Self { connection: Connection::open(spec, None).await?, counts: Arc::default() })
+        Ok(Self { connection: Connection::open(spec, None).await?, counts: Arc::default(), note: None })
+    }
+
+    /// The same, telling what was accepted. Records of a call without an answer that is made again are told once, and may
+    /// be there twice.
+    #[must_use]
+    pub fn noting(self, note: impl Fn(Accepted<'_>) + Send + Sync + 'static) -> Self {
+        Self { note: Some(Arc::new(note)), ..self }
     }
 
     /// A producer for the stream inside this process.
@@ -81,7 +116,11 @@ impl Producer {
     /// As [`Producer::connect`].
     pub async fn embedded(stream: &super::embedded::EmbeddedKinesis) -> Result<Self> {
         let credentials = Some(super::embedded::credentials());
-        Ok(Self { connection: Connection::open(&stream.spec(), credentials).await?, counts: Arc::default() })
+        Ok(Self {
+            connection: Connection::open(&stream.spec(), credentials).await?,
+            counts: Arc::default(),
+            note: None,
+        })
     }
 
     /// What was done so far, by all calls together.
@@ -121,22 +160,18 @@ impl Producer {
     }
 
     async fn run_lane(self, mut queue: mpsc::Receiver<(String, Bytes)>) -> Result<()> {
-        let mut waiting = Vec::with_capacity(BATCH_RECORDS_MAX);
-        while queue.recv_many(&mut waiting, BATCH_RECORDS_MAX).await > 0 {
-            let mut batch = Vec::with_capacity(waiting.len());
-            let mut bytes = 0;
-            for (key, data) in waiting.drain(..) {
-                let size = key.len() + data.len();
-                if !batch.is_empty() && bytes + size > BATCH_BYTES_MAX {
-                    self.put_batch(std::mem::take(&mut batch)).await?;
-                    bytes = 0;
-                }
-                bytes += size;
-                batch.push(entry(key, data)?);
+        let mut waiting = VecDeque::new();
+        let mut arrived = Vec::with_capacity(BATCH_RECORDS_MAX);
+        loop {
+            let room = WAITING_RECORDS_MAX.saturating_sub(waiting.len());
+            if waiting.is_empty() && queue.recv_many(&mut arrived, BATCH_RECORDS_MAX).await == 0 {
+                return Ok(());
             }
-            self.put_batch(batch).await?;
+            waiting.extend(arrived.drain(..));
+            waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()).take(room));
+            let batch = next_batch(&mut waiting).into_iter().map(|(key, data)| entry(key, data));
+            self.put_batch(batch.collect::<Result<_>>()?).await?;
         }
-        Ok(())
     }
 
     async fn put_batch(&self, mut batch: Vec<PutRecordsRequestEntry>) -> Result<()> {
@@ -149,6 +184,7 @@ impl Producer {
                 Ok(answer) => {
                     let asked = batch.len();
                     let refused = refused(&answer);
+                    self.tell(&batch, &answer);
                     batch = failed(batch, &answer);
                     let put = (asked - batch.len()) as u64;
                     self.counts.put.fetch_add(put, Ordering::Relaxed);
@@ -176,6 +212,41 @@ impl Producer {
     }
 }
 
+impl Producer {
+    fn tell(&self, batch: &[PutRecordsRequestEntry], answer: &PutRecordsOutput) {
+        let Some(note) = &self.note else { return };
+        for (entry, result) in batch.iter().zip(&answer.records) {
+            if let (None, Some(shard_id), Some(sequence_number)) =
+                (&result.error_code, &result.shard_id, &result.sequence_number)
+            {
+                let key = entry.partition_key.as_deref().unwrap_or_default();
+                note(Accepted { key, data: entry.data.as_ref(), shard_id, sequence_number });
+            }
+        }
+    }
+}
+
+/// Records for one call, each key once: the first of it. The others stay, in their order.
+fn next_batch(waiting: &mut VecDeque<(String, Bytes)>) -> Vec<(String, Bytes)> {
+    let mut keys = HashSet::new();
+    let (mut bytes, mut full) = (0, false);
+    let mut batch = Vec::with_capacity(waiting.len().min(BATCH_RECORDS_MAX));
+    let mut stay = VecDeque::with_capacity(waiting.len());
+    for (key, data) in waiting.drain(..) {
+        let size = key.len() + data.len();
+        full |= batch.len() == BATCH_RECORDS_MAX || !batch.is_empty() && bytes + size > BATCH_BYTES_MAX;
+        // What comes after a record that stays may be of its key.
+        if full || !keys.insert(key.clone()) {
+            stay.push_back((key, data));
+        } else {
+            bytes += size;
+            batch.push((key, data));
+        }
+    }
+    *waiting = stay;
+    batch
+}
+
 fn entry(key: String, data: Bytes) -> Result<PutRecordsRequestEntry> {
     let entry = PutRecordsRequestEntry::builder().partition_key(key).data(Blob::new(Vec::from(data)));
     entry.build().map_err(|error| Error::new(ErrorKind::Internal, format!("a record without data or key: {error}")))
@@ -201,6 +272,24 @@ fn refused(answer: &PutRecordsOutput) -> Option<Fault> {
 mod tests {
     use super::*;
     use aws_sdk_kinesis::types::PutRecordsResultEntry;
+
+    #[test]
+    fn a_key_is_in_a_batch_once_and_keeps_its_order() {
+        let record = |key: &str, n: usize| (key.to_string(), Bytes::from(n.to_string()));
+        let mut waiting: VecDeque<_> =
+            [("a", 0), ("b", 1), ("a", 2), ("c", 3), ("a", 4), ("b", 5)].map(|(key, n)| record(key, n)).into();
+        let mut batches = Vec::new();
+        while !waiting.is_empty() {
+            let batch = next_batch(&mut waiting);
+            batches.push(batch.iter().map(|(_, data)| String::from_utf8_lossy(data).into_owned()).collect::<String>());
+        }
+        assert_eq!(batches, ["013", "25", "4"]);
+        let mut waiting: VecDeque<_> = (0..BATCH_RECORDS_MAX + 3).map(|n| record(&n.to_string(), n)).collect();
+        assert_eq!((next_batch(&mut waiting).len(), waiting.len()), (BATCH_RECORDS_MAX, 3));
+        let large = Bytes::from(vec![0; BATCH_BYTES_MAX - 1]);
+        let mut waiting: VecDeque<_> = ["a", "b"].map(|key| (key.to_string(), large.clone())).into();
+        assert_eq!((next_batch(&mut waiting).len(), waiting.len()), (1, 1));
+    }
 
     #[test]
     fn only_failed_records_are_put_again_in_order() {

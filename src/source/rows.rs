@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  push(sequence, key, arrival, payload, error) ──▶ column builders ──8,192 rows or 64 MiB──▶ RecordBatch
-//!                                     _stream, _shard_id, _sub_sequence: one array, repeated
+//!                                     _stream, _shard_id: one array, repeated
 //! ```
 
 use std::sync::Arc;
@@ -22,8 +22,11 @@ pub(super) const BATCH_ROWS_MAX: usize = 8192;
 const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// One record, as a source found it.
+#[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) sequence: &'a str,
+    /// Place in a record of several, from 0.
+    pub(super) sub_sequence: i64,
     pub(super) key: Option<&'a str>,
     pub(super) arrived_us: i64,
     pub(super) payload: &'a [u8],
@@ -43,6 +46,7 @@ pub(super) struct RowBuilder {
     stream: Repeated,
     shard: Repeated,
     sequence: StringBuilder,
+    sub_sequence: Vec<i64>,
     key: StringBuilder,
     arrived_us: Vec<i64>,
     payload: BinaryBuilder,
@@ -76,6 +80,7 @@ impl RowBuilder {
             stream: Repeated { value: stream.to_string(), array: None },
             shard: Repeated { value: shard.to_string(), array: None },
             sequence: StringBuilder::new(),
+            sub_sequence: Vec::new(),
             key: StringBuilder::new(),
             arrived_us: Vec::new(),
             payload: BinaryBuilder::new(),
@@ -86,6 +91,7 @@ impl RowBuilder {
     }
 
     /// Rows so far, those of closed batches too.
+    #[cfg(test)]
     pub(super) fn records(&self) -> usize {
         self.done.records + self.arrived_us.len()
     }
@@ -98,6 +104,7 @@ impl RowBuilder {
             self.errors.push((self.arrived_us.len(), error.to_string()));
         }
         self.sequence.append_value(row.sequence);
+        self.sub_sequence.push(row.sub_sequence);
         self.key.append_option(row.key);
         self.arrived_us.push(row.arrived_us);
         self.payload.append_value(row.payload);
@@ -127,6 +134,7 @@ impl RowBuilder {
             StringBuilder::with_capacity(capacity(rows), capacity(sequence_bytes)),
         );
         let key = std::mem::replace(&mut self.key, StringBuilder::with_capacity(capacity(rows), capacity(keys)));
+        let sub_sequence = std::mem::replace(&mut self.sub_sequence, Vec::with_capacity(capacity(rows)));
         let arrived = std::mem::replace(&mut self.arrived_us, Vec::with_capacity(capacity(rows)));
         let errors = match std::mem::take(&mut self.errors) {
             none if none.is_empty() => new_null_array(&DataType::Utf8, rows),
@@ -137,7 +145,7 @@ impl RowBuilder {
             self.stream.rows(rows),
             self.shard.rows(rows),
             Arc::new(sequence.finish()),
-            Arc::new(Int64Array::from(vec![0; rows])),
+            Arc::new(Int64Array::from(sub_sequence)),
             Arc::new(key.finish()),
             Arc::new(TimestampMicrosecondArray::from(arrived).with_timezone("UTC")),
             Arc::new(payload.finish()),
@@ -200,7 +208,7 @@ mod tests {
     use arrow::array::AsArray;
 
     fn row<'a>(sequence: &'a str, payload: &'a [u8], error: Option<&'a str>) -> Row<'a> {
-        Row { sequence, key: None, arrived_us: 7, payload, error }
+        Row { sequence, sub_sequence: 0, key: None, arrived_us: 7, payload, error }
     }
 
     #[test]

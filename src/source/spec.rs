@@ -40,9 +40,19 @@ pub enum Start {
     AtTimestamp(i64),
 }
 
+/// What to do when records are gone before they were read. They are written down in any case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// Stop.
+    #[default]
+    Fail,
+    /// Go on behind the gap.
+    Continue,
+}
+
 /// A Kinesis data stream. Region, endpoint and credentials come from the environment, the AWS way, where they
 /// aren't given.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KinesisSpec {
     /// Name or ARN.
     pub stream: String,
@@ -52,6 +62,23 @@ pub struct KinesisSpec {
     pub endpoint_url: Option<String>,
     /// Where a first start begins.
     pub start: Start,
+    /// What to do when records are gone before they were read.
+    pub on_data_loss: OnDataLoss,
+    /// The part of what Kinesis grants to all readers of a shard that this one takes, in percent, from 1 to 100.
+    pub read_percent: u32,
+}
+
+impl Default for KinesisSpec {
+    fn default() -> Self {
+        Self {
+            stream: String::new(),
+            region: None,
+            endpoint_url: None,
+            start: Start::default(),
+            on_data_loss: OnDataLoss::default(),
+            read_percent: 100,
+        }
+    }
 }
 
 /// Files with one record a line, plain or compressed with gzip or zstd.
@@ -61,7 +88,7 @@ pub struct FilesSpec {
     pub location: String,
 }
 
-const KINESIS_OPTIONS: [&str; 3] = ["start", "region", "endpoint_url"];
+const KINESIS_OPTIONS: [&str; 5] = ["start", "region", "endpoint_url", "on_data_loss", "read_share"];
 
 impl SourceSpec {
     /// From `STORED AS format LOCATION 'location' OPTIONS (...)`.
@@ -92,6 +119,12 @@ impl SourceSpec {
                 spec.endpoint_url = options.get("endpoint_url").cloned();
                 if let Some(start) = options.get("start") {
                     spec.start = parse_start(start)?;
+                }
+                if let Some(policy) = options.get("on_data_loss") {
+                    spec.on_data_loss = parse_on_data_loss(policy)?;
+                }
+                if let Some(share) = options.get("read_share") {
+                    spec.read_percent = parse_read_share(share)?;
                 }
                 Ok(Self::Kinesis(spec))
             }
@@ -135,7 +168,7 @@ fn parse_kinesis(location: &str) -> Result<KinesisSpec> {
             .with_hint("write kinesis://region/stream, such as kinesis://ap-south-1/E_com"));
     }
     let region = region.or(from_arn).map(str::to_string);
-    Ok(KinesisSpec { stream: stream.to_string(), region, endpoint_url: None, start: Start::default() })
+    Ok(KinesisSpec { stream: stream.to_string(), region, ..KinesisSpec::default() })
 }
 
 /// Region and stream name of `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`.
@@ -168,6 +201,24 @@ fn parse_start(text: &str) -> Result<Start> {
             Err(_) => Err(Error::new(ErrorKind::Definition, format!("option start does not take '{text}'"))
                 .with_hint("'trim_horizon', 'latest', or an instant such as '2026-11-22T09:00:00Z'")),
         },
+    }
+}
+
+/// `'40 %'`, or `'40'`.
+fn parse_read_share(text: &str) -> Result<u32> {
+    match text.trim_end_matches('%').trim().parse() {
+        Ok(percent) if (1..=100).contains(&percent) => Ok(percent),
+        _ => Err(Error::new(ErrorKind::Definition, format!("option read_share does not take '{text}'"))
+            .with_hint("a percentage of what Kinesis grants to all readers of a shard, from '1 %' to '100 %'")),
+    }
+}
+
+fn parse_on_data_loss(text: &str) -> Result<OnDataLoss> {
+    match text.to_ascii_lowercase().as_str() {
+        "fail" => Ok(OnDataLoss::Fail),
+        "continue" => Ok(OnDataLoss::Continue),
+        _ => Err(Error::new(ErrorKind::Definition, format!("option on_data_loss does not take '{text}'"))
+            .with_hint("'fail' stops, 'continue' goes on behind the gap; both write it into system.data_loss")),
     }
 }
 
@@ -215,7 +266,21 @@ mod tests {
         assert!(start("yesterday").unwrap_err().contains("'trim_horizon'"));
         let error = kinesis("E_com", &[("strat", "latest")]).unwrap_err();
         assert_eq!(error.message(), "a KINESIS table has no option \"strat\"");
-        assert_eq!(error.hint(), Some("the options of a KINESIS table are start, region, endpoint_url"));
+        assert_eq!(
+            error.hint(),
+            Some("the options of a KINESIS table are start, region, endpoint_url, on_data_loss, read_share")
+        );
+        let share = |text| match kinesis("E_com", &[("read_share", text)]) {
+            Ok(SourceSpec::Kinesis(spec)) => Some(spec.read_percent),
+            _ => None,
+        };
+        assert_eq!(
+            ["40 %", "7%", "100", "0 %", "101", "much"].map(share),
+            [Some(40), Some(7), Some(100), None, None, None]
+        );
+        let SourceSpec::Kinesis(spec) = kinesis("E_com", &[("on_data_loss", "Continue")]).unwrap() else { panic!() };
+        assert_eq!(spec.on_data_loss, OnDataLoss::Continue);
+        assert!(kinesis("E_com", &[("on_data_loss", "skip")]).unwrap_err().hint().unwrap().contains("'continue'"));
         let options = BTreeMap::from([("start".to_string(), "latest".to_string())]);
         assert!(SourceSpec::from_location(Format::Jsonl, "/data", &options).is_err());
     }

@@ -11,13 +11,14 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::ObjectStore;
+use object_store::aws::S3ConditionalPut;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use crate::aws;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Limits of a lake. `Default` gives the values in brackets.
@@ -76,7 +77,7 @@ impl Default for StorageOptions {
 pub(crate) async fn open(url: &str, options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, Url)> {
     match url.split_once(':') {
         Some(("memory", _)) => Ok((Arc::new(InMemory::new()), parse(url)?)),
-        Some(("s3", _)) => s3(&parse(url)?, options),
+        Some(("s3", _)) => s3(&parse(url)?, options).await,
         Some(("file", _)) => {
             let path = parse(url)?.to_file_path();
             folder(&path.map_err(|()| config(format!("\"{url}\" is not a local folder")))?).await
@@ -134,25 +135,14 @@ fn cannot(path: &str, verb: &str, error: &std::io::Error) -> Error {
         .with_hint(hint)
 }
 
-/// S3, or what speaks it at `AWS_ENDPOINT_URL`; region and keys come from the environment.
-fn s3(url: &Url, options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, Url)> {
+/// S3, or what speaks it at `AWS_ENDPOINT_URL`.
+async fn s3(url: &Url, options: &StorageOptions) -> Result<(Arc<dyn ObjectStore>, Url)> {
     let Some(bucket) = url.host_str().filter(|host| !host.is_empty()) else {
         return Err(config(format!("\"{url}\" names no bucket")).with_hint("write s3://bucket/prefix"));
     };
-    let timeout = Duration::from_millis(options.request_ms_max);
-    let mut builder = AmazonS3Builder::from_env()
-        .with_bucket_name(bucket)
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(RetryConfig { backoff: BackoffConfig::default(), max_retries: 5, retry_timeout: timeout })
-        .with_client_options(ClientOptions::new().with_timeout(timeout));
-    if builder.get_config_value(&AmazonS3ConfigKey::Endpoint).is_some_and(|at| at.starts_with("http://")) {
-        builder = builder.with_allow_http(true);
-    }
-    let store = builder.build().map_err(|error| {
-        Error::from(error)
-            .context(format!("cannot use \"{url}\""))
-            .with_hint("set AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-    })?;
+    let builder = aws::bucket(bucket, Duration::from_millis(options.request_ms_max)).await?;
+    let store = builder.with_conditional_put(S3ConditionalPut::ETagMatch).build();
+    let store = store.map_err(|error| Error::from(error).context(format!("cannot use \"{url}\"")))?;
     let prefix = object_store::path::Path::from_url_path(url.path())
         .map_err(|error| config(format!("\"{url}\" is not a place in a bucket")).with_detail(error.to_string()))?;
     Ok((Arc::new(PrefixStore::new(store, prefix)), url.clone()))

@@ -101,6 +101,11 @@ impl DeltaProvider {
         self.snapshot.version == snapshot.version && Arc::ptr_eq(&self.files, &snapshot.files)
     }
 
+    /// The files whose rows this is.
+    pub(crate) fn files(&self) -> &[Arc<DataFile>] {
+        &self.files
+    }
+
     fn prepared(&self) -> Result<&Prepared> {
         if let Some(prepared) = self.prepared.get() {
             return Ok(prepared);

@@ -11,7 +11,6 @@ the epoch protocol that was is read from the lake, not from what was aimed at:
 """
 
 import collections
-import glob
 import os
 import random
 import re
@@ -19,6 +18,8 @@ import shutil
 import signal
 import subprocess
 import time
+
+from pyarrow import fs
 
 STEPS = ["between epochs", "1 written down", "2 committing", "3 all committed"]
 EPOCHS, PUBLISHED = "_flash/epochs", "_flash/published"
@@ -37,6 +38,21 @@ STAGED = ["#1", "#2", "#3", "#4"]
 ROUNDS_MAX = 12
 # Of a start that is to be killed at a chosen call, in seconds.
 START_MAX = 60
+
+
+class Lake:
+    """A lake as flash names it, and its files as we see them."""
+
+    def __init__(self, url, files=None, root=None):
+        self.url, self.files, self.root = url, files or fs.LocalFileSystem(), root or url
+
+    def names(self, folder):
+        found = self.files.get_file_info(fs.FileSelector(f"{self.root}/{folder}", allow_not_found=True))
+        return sorted(info.base_name for info in found)
+
+    def lines(self, path):
+        with self.files.open_input_stream(f"{self.root}/{path}") as file:
+            return file.read().decode().splitlines()
 
 
 def strace(calls, when, paths, command):
@@ -60,8 +76,8 @@ def why_not(folder):
 
 
 def newest(lake, folder):
-    names = glob.glob(f"{lake}/{folder}/*.json")
-    return max((int(re.sub(r"\D", "", os.path.basename(name))) for name in names), default=0)
+    names = (name for name in lake.names(folder) if name.endswith(".json"))
+    return max((int(re.sub(r"\D", "", name)) for name in names), default=0)
 
 
 def step(lake):
@@ -69,12 +85,14 @@ def step(lake):
     epoch = newest(lake, EPOCHS)
     if epoch == newest(lake, PUBLISHED):
         return STEPS[0]
-    logs = [log for layer in ("bronze", "silver", "gold") for log in glob.glob(f"{lake}/{layer}/*/_delta_log")]
-    logs = [log for log in logs if "_quarantine/" not in log]
+    layers = ("bronze", "silver", "gold")
+    tables = [f"{layer}/{table}" for layer in layers for table in lake.names(layer) if not table.endswith("_quarantine")]
+    logs = [f"{table}/_delta_log" for table in tables]
     committed = 0
     for log in logs:
-        entries = sorted(glob.glob(f"{log}/*.json"))[-3:]
-        committed += any(f'"version":{epoch}' in line for e in entries for line in open(e) if '"txn"' in line)
+        entries = [name for name in lake.names(log) if name.endswith(".json")][-3:]
+        lines = (line for name in entries for line in lake.lines(f"{log}/{name}"))
+        committed += any(f'"version":{epoch}' in line for line in lines if '"txn"' in line)
     return STEPS[1] if committed == 0 else STEPS[3] if committed == len(logs) else STEPS[2]
 
 
@@ -121,6 +139,6 @@ def aimed(lake, folder, when, command):
         return strace(CALLS["data"], random.randint(1, 6), [], command)
     if folder == "gold":
         folder = f"gold/{random.choice(GOLD)}/_delta_log"
-    path = f"{lake}/{folder}/{newest(lake, folder) + 1:020}.json"
+    path = f"{lake.root}/{folder}/{newest(lake, folder) + 1:020}.json"
     paths = [path] if when == "before" else [path + staged for staged in STAGED]
     return strace(CALLS[when], "1", paths, command)

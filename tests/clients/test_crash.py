@@ -2,10 +2,11 @@
 
   files:    flash run --source jsonl      ┐ killed at chosen system calls until every step of the epoch protocol
   Kinesis:  flash run --source kinesis    ┘ was met five times, then at random moments, then left to end
-  embedded: flash demo --once, whose stream dies with it: killed at random moments, then left to end
+  S3:       flash run --source kinesis, its lake in a bucket: killed at random moments, then left to end
+  embedded: flash demo --once, whose stream dies with it: likewise
 
 Every table is compared, as a multiset of rows, to that of an undisturbed run. Needs the packages of requirements.txt;
-chosen system calls need strace.
+chosen system calls need strace. FLASH_S3 is the URL of an S3 endpoint with a bucket "lakes".
 """
 
 import json
@@ -17,8 +18,10 @@ import tempfile
 import time
 from collections import Counter
 
+import deltalake
 import kills
 import kinesis
+from pyarrow import fs
 
 FLASH = os.environ["FLASH"]
 KILLS = int(os.environ.get("KILLS", "20"))
@@ -39,14 +42,14 @@ def flash(*args, **options):
     return done.stdout
 
 
-def contents(lake, without):
+def contents(lake, without, env):
     """Name of a table -> its rows in the order of their texts."""
-    views = [view["name"] for view in json.loads(flash("status", "--lake", lake, "--json"))]
+    views = [view["name"] for view in json.loads(flash("status", "--lake", lake, "--json", env=env))]
     tables = [*views, "silver.events_quarantine", "ref.cities"]
     queries = {**{name: f"SELECT * FROM {name}" for name in tables}, "the books": COUNTS}
     found = {}
     for name, query in queries.items():
-        rows = json.loads(flash("sql", "--lake", lake, "--format", "json", "-c", query), parse_float=str)
+        rows = json.loads(flash("sql", "--lake", lake, "--format", "json", "-c", query, env=env), parse_float=str)
         kept = ({key: value for key, value in row.items() if key not in without} for row in rows)
         found[name] = sorted(json.dumps(row) for row in kept)
     return found
@@ -63,21 +66,40 @@ def compare(source, wanted, found):
                      f"{more.total()} rows are too many: {list(more)[:3]}")  # fmt: skip
 
 
-def disturbed(source, command, folder, env, without, chosen):
+def disturbed(source, command, folder, env, without, chosen, wild=None, slice_records=500):
     """An undisturbed run, and one that is killed again and again: the same tables."""
-    began, calm, wild = time.monotonic(), f"{folder}/{source}-calm", f"{folder}/{source}-wild"
+    began, calm, wild = time.monotonic(), f"{folder}/{source}-calm", wild or kills.Lake(f"{folder}/{source}-wild")
     flash(*command, "--lake", calm, env=env)
-    small = {**env, "FLASH_SLICE_RECORDS_MAX": "500"}
-    killed = [FLASH, *command, "--lake", wild]
+    small = {**env, "FLASH_SLICE_RECORDS_MAX": str(slice_records)}
+    killed = [FLASH, *command, "--lake", wild.url]
     steps = {}
     if chosen:
         steps["at chosen calls"] = kills.at_calls(killed, wild, small, KILLS_OF_A_STEP)
     steps["at random moments"] = kills.at_random(killed, wild, small, KILLS)
-    flash(*command, "--lake", wild, env=small)
-    compare(source, contents(calm, without), contents(wild, without))
+    flash(*command, "--lake", wild.url, env=small)
+    compare(source, contents(calm, without, env), contents(wild.url, without, env))
     total = sum(sum(of.values()) for of in steps.values())
     assert total >= KILLS, f"{source}: only {total} kills before it ended by itself"
     print(json.dumps({"source": source, "kills": total, **steps, "seconds": round(time.monotonic() - began)}), flush=True)
+
+
+def bucket(endpoint, env):
+    """A lake of its own in the bucket, and the environment to reach it; read by somebody else, too."""
+    root = f"lakes/crash-{os.getpid()}"
+    key, secret = env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"]
+    address, scheme = endpoint.removeprefix("http://"), "http"
+    files = fs.S3FileSystem(access_key=key, secret_key=secret, endpoint_override=address, scheme=scheme, region="us-east-1")
+    return kills.Lake(f"s3://{root}", files, root), {**env, "AWS_ENDPOINT_URL_S3": endpoint}
+
+
+def read_by_deltalake(lake, env):
+    """The tables in the bucket, as another reader finds them."""
+    options = {"AWS_ENDPOINT_URL": env["AWS_ENDPOINT_URL_S3"], "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+               "AWS_ACCESS_KEY_ID": env["AWS_ACCESS_KEY_ID"], "AWS_SECRET_ACCESS_KEY": env["AWS_SECRET_ACCESS_KEY"]}  # fmt: skip
+    for view in json.loads(flash("status", "--lake", lake.url, "--json", env=env)):
+        table = deltalake.DeltaTable(view["location"], version=view["version"], storage_options=options)
+        rows = table.to_pyarrow_table().num_rows
+        assert rows == view["rows"], f"{view['name']}: deltalake reads {rows} rows, not {view['rows']}"
 
 
 def main():
@@ -102,6 +124,13 @@ def main():
         kinesis.reshard(endpoint, "events", 12)
         flash(*put, "--seed", "6", env=env)
         disturbed("Kinesis", [*run, "raw.events=kinesis:events"], folder, env, WRITTEN, not skipped)
+
+        if endpoint := os.environ.get("FLASH_S3"):
+            lake, env = bucket(endpoint, env)
+            disturbed("S3", [*run, "raw.events=kinesis:events"], folder, env, WRITTEN, False, lake, 2_000)
+            read_by_deltalake(lake, env)
+        else:
+            print("skipped: a lake on S3; FLASH_S3 names no endpoint")
 
         demo = ["demo", "--once", "--json", "--events", "30000", *SEED, *RATES]
         disturbed("embedded", demo, folder, dict(os.environ), EMBEDDED, False)

@@ -6,6 +6,7 @@ pub mod harness;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use flashcommerce::epoch::{Loss, Position, SequenceNumber};
 use flashcommerce::storage::{DeltaStorage, Storage as _};
 use futures::TryStreamExt;
 use harness::{Lake, events};
@@ -139,41 +140,54 @@ async fn a_change_rewrites_the_files_that_hold_its_groups_and_no_others() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn explain_tells_what_the_next_refresh_reads_and_replaces() {
-    for (query, mode, replaced) in [
-        ("SELECT k, sum(a) AS total FROM s.t GROUP BY k", "merge_state", "1 of its 3 files: at most 1 of 3"),
+    let anew = "reads    2 of 4 files of s.t, for rows with the same keys: at most 3 of 5 rows";
+    for (query, mode, replaced, read) in [
+        ("SELECT k, sum(a) AS total FROM s.t GROUP BY k", "merge_state", "1 of its 3 files: at most 1 of 3", None),
         (
             "SELECT k, sum(a) AS t FROM s.t GROUP BY k HAVING sum(a) > 0",
             "merge_state",
             "3 of its 3 files: at most 3 of 3",
+            None,
         ),
         (
             "SELECT k, a, row_number() OVER (PARTITION BY k ORDER BY a) AS place FROM s.t",
             "replace_keys",
             "1 of its 3 files: at most 1 of 3",
+            Some(anew),
+        ),
+        (
+            "SELECT k, count(DISTINCT a) AS n FROM s.t GROUP BY k",
+            "replace_keys",
+            "1 of its 3 files: at most 1 of 3",
+            Some(anew),
         ),
     ] {
         let lake = Lake::new(&[]).await;
         let explain = async || lake.execute("EXPLAIN MATERIALIZED VIEW s.v").await.unwrap();
         for sql in [
             "CREATE TABLE s.t (k INT, a INT)",
-            "INSERT INTO s.t VALUES (1, 1), (2, 2), (3, 3)",
+            "INSERT INTO s.t VALUES (1, 1)",
+            "INSERT INTO s.t VALUES (2, 2)",
+            "INSERT INTO s.t VALUES (3, 3)",
             &format!("CREATE MATERIALIZED VIEW s.v PARTITIONED BY (k) AS {query}"),
         ] {
             lake.execute(sql).await.unwrap();
         }
         let idle = explain().await;
-        assert!(idle.contains("s.t  version 1: 3 rows in 1 file"), "{idle}");
+        assert!(idle.contains("s.t  version 3: 3 rows in 3 files"), "{idle}");
         assert!(idle.contains("next       nothing: its inputs have not changed"), "{idle}");
         lake.execute("ALTER MATERIALIZED VIEW s.v SUSPEND").await.unwrap();
         lake.execute("INSERT INTO s.t VALUES (2, 1), (2, 5)").await.unwrap();
         let behind = explain().await;
         for line in [
             &format!("next       {mode}: "),
-            "takes    what came to s.t since version 1: 2 rows in 1 file",
+            "takes    what came to s.t since version 3: 2 rows in 1 file",
             &format!("replaces 1 key, in {replaced} rows are read and written"),
         ] {
             assert!(behind.contains(line), "{line}\n{behind}");
         }
+        assert_eq!(behind.contains("    reads "), read.is_some(), "{behind}");
+        assert!(read.is_none_or(|read| behind.contains(read)), "{behind}");
         lake.execute("ALTER MATERIALIZED VIEW s.v RESUME").await.unwrap();
         lake.pass_until_idle().await;
         assert!(explain().await.contains("next       nothing"), "{}", explain().await);
@@ -348,4 +362,40 @@ async fn a_view_that_another_version_has_compiled_otherwise_is_built_anew() {
     assert!(location("gold.totals").ends_with("gold/totals"), "a view that does not read it stays where it is");
     let plan = lake.execute("EXPLAIN MATERIALIZED VIEW gold.by_shop").await.unwrap();
     assert!(plan.contains("next       nothing"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_quiet_shards_stand_and_what_was_lost_is_written_down() {
+    let mut lake = Lake::new(&VIEWS).await;
+    lake.source.push(events(0, 10));
+    lake.pass_until_idle().await;
+    let epoch = lake.engine.published().borrow().epoch;
+    lake.source.quiet.lock().insert("shard-1".into(), Position::AtTimestamp(7));
+    lake.pass_until_idle().await;
+    assert_eq!(lake.engine.published().borrow().epoch, epoch + 1, "no record, and yet something to remember");
+    lake.pass_until_idle().await;
+    assert_eq!(lake.engine.published().borrow().epoch, epoch + 1, "once");
+
+    let after = Position::After(SequenceNumber("3".into()));
+    let loss = |shard: &str| Loss {
+        shard: shard.into(),
+        after: after.clone(),
+        next: Some(SequenceNumber("9".into())),
+        reason: "it expired".into(),
+    };
+    for _ in 0..2 {
+        lake.source.lost.lock().push(loss("shard-1"));
+        lake.pass_until_idle().await;
+    }
+    lake = lake.restart().await;
+    lake.source.lost.lock().push(loss("shard-0"));
+    lake.pass_until_idle().await;
+    let shards = "SELECT shard_id, position FROM system.shards ORDER BY shard_id";
+    assert_eq!(lake.query(shards).await, ["shard-0|0000000010", "shard-1|at_timestamp 7"]);
+    let losses = "SELECT source_name, shard_id, after_position, next_position, reason FROM system.data_loss ORDER BY 2";
+    assert_eq!(
+        lake.query(losses).await,
+        ["raw.events|shard-0|3|9|it expired", "raw.events|shard-1|3|9|it expired"],
+        "each once, also after a restart"
+    );
 }

@@ -1,4 +1,5 @@
-//! The contract of [`Source`], checked on every implementor: the embedded stream, Kinesis over a server, and files.
+//! The contract of [`Source`], checked on every implementor: the embedded stream, files, and Kinesis (`conformance`, in
+//! two places).
 //!
 //! ```text
 //!  Stage: put(records)  ·  open() a new instance over the same data
@@ -7,9 +8,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may, their helpers too")]
 
+mod conformance;
 mod faults;
 mod files;
 mod kinesis;
+mod packed;
+mod place;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -248,10 +252,10 @@ macro_rules! conformance_of_all {
     };
 }
 
-/// The three implementors.
+/// Implementors beside Kinesis.
 mod stage {
     pub(super) use super::files::lines_in_a_folder;
-    pub(super) use super::kinesis::{embedded_stream, stream_behind_an_endpoint};
+    pub(super) use super::kinesis::embedded_stream;
 }
 
-conformance_of_all!(lines_in_a_folder, embedded_stream, stream_behind_an_endpoint);
+conformance_of_all!(lines_in_a_folder, embedded_stream);

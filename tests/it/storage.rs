@@ -1,4 +1,4 @@
-//! Conformance of the lake over every object store: a local folder and memory.
+//! Conformance of the lake over every object store: a local folder, memory, and S3 (where FLASH_S3 says that one is).
 //!
 //! Each case takes a fresh store and opens as many lakes over it as there are processes in its story.
 
@@ -25,6 +25,14 @@ macro_rules! on_every_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 super::$module::$case(std::sync::Arc::new(object_store::memory::InMemory::new())).await;
+            })*
+        }
+        mod s3 {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                if let Some(store) = super::stores::s3(stringify!($case)).await {
+                    super::$module::$case(store).await;
+                }
             })*
         }
     };

@@ -77,7 +77,7 @@ impl Cursor<'_> {
         let digits = digits20(self.at);
         let sequence = std::str::from_utf8(&digits)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("an offset is not text: {error}")))?;
-        self.rows.push(&Row { sequence, key: None, arrived_us: self.arrived_us, payload, error })?;
+        self.rows.push(&Row { sequence, sub_sequence: 0, key: None, arrived_us: self.arrived_us, payload, error })?;
         self.at += length;
         Ok(())
     }

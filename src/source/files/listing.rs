@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use super::{Files, Store};
+use crate::aws;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Time for one request to S3, its retries included.
+const REQUEST_MAX: Duration = Duration::from_secs(30);
 
 /// Files that one source may hold.
 const FILES_MAX: usize = 1_000_000;
@@ -52,7 +55,7 @@ impl fmt::Debug for Listing {
 }
 
 impl Listing {
-    pub(super) fn new(location: &str) -> Result<Self> {
+    pub(super) async fn open(location: &str) -> Result<Self> {
         let location = location.strip_prefix("file://").unwrap_or(location).to_string();
         let Some(rest) = location.strip_prefix("s3://") else {
             let store = Arc::new(LocalFileSystem::new());
@@ -62,10 +65,9 @@ impl Listing {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let refused = |why: &dyn fmt::Display| {
             Error::new(ErrorKind::Config, format!("cannot read {location}: {why}"))
-                .with_hint("write s3://bucket/prefix, with the region in AWS_REGION")
+                .with_hint("write s3://bucket/prefix")
         };
-        let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_allow_http(true);
-        let store = builder.build().map_err(|error| refused(&error))?;
+        let store = aws::bucket(bucket, REQUEST_MAX).await?.build().map_err(|error| refused(&error))?;
         let prefix = Path::parse(prefix.trim_end_matches('/')).map_err(|error| refused(&error))?;
         Ok(Self { location, store: Arc::new(store), local: None, prefix })
     }

@@ -6,6 +6,8 @@
 //!           none left, none under way:           the slice is full
 //!  settle() gives back what was reserved and didn't come
 //! ```
+//!
+//! A record is one of the stream; an aggregate is one, with the bytes of all its payloads.
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -47,10 +49,19 @@ pub(super) struct Reserved {
 }
 
 impl Budget {
-    pub(super) fn new(limits: SliceLimits) -> Self {
+    /// `usual`: (records, bytes) that an earlier slice held, if there was one.
+    pub(super) fn new(limits: SliceLimits, usual: Option<(usize, usize)>) -> Self {
         let (records, bytes) = (limits.records_max.max(1), limits.payload_bytes_max.max(1));
-        let state = State { records, bytes, under_way: 0, seen_records: 0, seen_bytes: 0 };
+        let (seen_records, seen_bytes) = usual.unwrap_or_default();
+        let state = State { records, bytes, under_way: 0, seen_records, seen_bytes };
         Self { state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    /// (records, bytes) that came so far, or the earlier slice's; `None` before any came.
+    pub(super) fn usual(&self) -> Option<(usize, usize)> {
+        let state = self.state.lock();
+        // The latest slices count more than those before them.
+        (state.seen_records > 0).then(|| (state.seen_records.div_ceil(2), state.seen_bytes.div_ceil(2)))
     }
 
     /// `None`: the slice is full.
@@ -96,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_did_not_come_is_given_to_others() {
-        let budget = Budget::new(SliceLimits { records_max: 10, payload_bytes_max: 1 << 20 });
+        let budget = Budget::new(SliceLimits { records_max: 10, payload_bytes_max: 1 << 20 }, None);
         let first = budget.take().await.unwrap();
         assert_eq!(first.records, 10);
         let second = async { budget.take().await.unwrap() };
@@ -109,7 +120,8 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_are_reserved_by_the_usual_size() {
-        let budget = Budget::new(SliceLimits { records_max: 1_000_000, payload_bytes_max: 100 * RECORD_BYTES_GUESS });
+        let budget =
+            Budget::new(SliceLimits { records_max: 1_000_000, payload_bytes_max: 100 * RECORD_BYTES_GUESS }, None);
         let first = budget.take().await.unwrap();
         assert_eq!(first.records, 100);
         // They were ten times smaller, so more of them fit.

@@ -1,34 +1,24 @@
-//! Speaking to Kinesis: configuration the AWS way, and what an answer that isn't the wanted one means.
+//! Speaking to Kinesis: what is asked of it, and what an answer that isn't the wanted one means.
 //!
 //! ```text
-//!  spec ─▶ region: spec, ARN, environment, profile      endpoint: spec, AWS_ENDPOINT_URL[_KINESIS], region's own
-//!          credentials: environment, profile, SSO, process, container, instance
+//!  spec ─▶ aws::Account ─▶ clients, one of which retries by itself
 //!  SdkError ─▶ Fault: what to do about it
 //! ```
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use aws_config::environment::EnvironmentVariableCredentialsProvider;
-use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::{Credentials, StalledStreamProtectionConfig};
+use aws_sdk_kinesis::config::Credentials;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_smithy_http_client::tls::Provider;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_types::service_config::ServiceConfigKey;
+use aws_sdk_kinesis::types::RecordDistributionStrategy;
 
+use super::aggregate::HashRange;
 use super::lineage::Shard;
+use crate::aws::Account;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::KinesisSpec;
 
-/// Time for the connection to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
-/// Time for one attempt of one call.
-const ATTEMPT_MAX: Duration = Duration::from_secs(15);
 /// Attempts of a call that describes or lists; reading and writing have their own retries.
 const ATTEMPTS_MAX: u32 = 3;
 /// Pages of shards; a page holds up to 1,000.
@@ -45,6 +35,17 @@ pub(in crate::source) struct Connection {
     pub(in crate::source) arn: Option<String>,
     /// `stream E_com in ap-south-1 at http://127.0.0.1:4567`, for messages.
     place: String,
+}
+
+/// A stream as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Description {
+    /// When it was made, which tells it from another of its name.
+    pub(super) created: String,
+    /// A record's key decides on its shard, not the service.
+    pub(super) by_key: bool,
+    /// How long it keeps a record, in milliseconds.
+    pub(super) retention_ms: i64,
 }
 
 /// Why a call failed, as far as the caller must know.
@@ -67,42 +68,17 @@ pub(in crate::source) enum Fault {
 impl Connection {
     /// Read the configuration; nothing is sent yet except what finding credentials takes.
     pub(in crate::source) async fn open(spec: &KinesisSpec, credentials: Option<Credentials>) -> Result<Self> {
-        let http =
-            aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_MAX).operation_attempt_timeout(ATTEMPT_MAX);
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts.build())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX))
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
-        if let Some(region) = &spec.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(endpoint) = &spec.endpoint_url {
-            loader = loader.endpoint_url(endpoint);
-        }
-        let shared = loader.load().await;
-        let endpoint = spec.endpoint_url.clone().or_else(|| endpoint_of(&shared));
-        let is_loopback = endpoint.as_deref().is_some_and(is_loopback);
-        let Some(region) = shared.region().cloned().or_else(|| is_loopback.then(|| Region::from_static("us-east-1")))
-        else {
+        let endpoint_url = spec.endpoint_url.as_deref();
+        let account = Account::of("Kinesis", spec.region.as_deref(), endpoint_url, credentials).await;
+        let Some(region) = &account.region else {
             return Err(Error::new(ErrorKind::Source, format!("no AWS region for Kinesis stream {}", spec.name()))
                 .with_hint("name it in the location, kinesis://ap-south-1/E_com, or set AWS_REGION"));
         };
-        let mut config = aws_sdk_kinesis::config::Builder::from(&shared).region(region.clone());
-        if let Some(credentials) = credentials {
-            config = config.credentials_provider(credentials);
-        } else if is_loopback {
-            // An emulator on this machine asks for a signature and doesn't look at it.
-            let placeholder = Credentials::new("loopback", "loopback", None, None, "loopback");
-            let environment = EnvironmentVariableCredentialsProvider::new();
-            let either =
-                CredentialsProviderChain::first_try("environment", environment).or_else("loopback", placeholder);
-            config = config.credentials_provider(either);
-        }
+        let retry = RetryConfig::standard().with_max_attempts(ATTEMPTS_MAX);
+        let config = aws_sdk_kinesis::config::Builder::from(&account.config()).retry_config(retry);
         let config = config.build();
         let plain = config.to_builder().retry_config(RetryConfig::disabled()).build();
-        let at = endpoint.map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
+        let at = account.endpoint_url.as_ref().map_or_else(String::new, |endpoint| format!(" at {endpoint}"));
         Ok(Self {
             patient: Client::from_conf(config),
             plain: Client::from_conf(plain),
@@ -112,13 +88,17 @@ impl Connection {
         })
     }
 
-    /// The stream's creation time, which tells one stream of this name from another.
-    pub(super) async fn incarnation(&self) -> Result<String> {
+    /// What the service says of the stream as a whole.
+    pub(super) async fn describe(&self) -> Result<Description> {
         let call = self.patient.describe_stream_summary().stream_name(&self.stream).set_stream_arn(self.arn.clone());
         let summary = call.send().await.map_err(|error| self.error("describe", &fault(&error)))?;
-        let created = summary.stream_description_summary.map(|summary| summary.stream_creation_timestamp);
-        let created = created.ok_or_else(|| self.error("describe", &Fault::Passing("an empty answer".into())))?;
-        Ok(created.to_millis().map_or_else(|_| created.secs().to_string(), |ms| ms.to_string()))
+        let summary = summary.stream_description_summary;
+        let summary = summary.ok_or_else(|| self.error("describe", &Fault::Passing("an empty answer".into())))?;
+        let created = summary.stream_creation_timestamp;
+        let created = created.to_millis().map_or_else(|_| created.secs().to_string(), |ms| ms.to_string());
+        let by_key = summary.record_distribution_strategy != Some(RecordDistributionStrategy::Auto);
+        let retention_ms = i64::from(summary.retention_period_hours) * 3_600_000;
+        Ok(Description { created, by_key, retention_ms })
     }
 
     /// Every shard that is listed, open or closed.
@@ -141,7 +121,12 @@ impl Connection {
             for shard in page.shards.unwrap_or_default() {
                 let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
                 let closed = shard.sequence_number_range.is_some_and(|range| range.ending_sequence_number.is_some());
-                shards.insert(shard.shard_id, Shard { parents: parents.into_iter().flatten().collect(), closed });
+                let owned = shard.hash_key_range.and_then(|range| {
+                    let (from, to) = (range.starting_hash_key.parse().ok()?, range.ending_hash_key.parse().ok()?);
+                    Some(HashRange { from, to })
+                });
+                shards
+                    .insert(shard.shard_id, Shard { parents: parents.into_iter().flatten().collect(), closed, owned });
             }
             token = page.next_token;
             if token.is_none() {
@@ -174,23 +159,6 @@ impl Connection {
 
     pub(super) fn place(&self) -> &str {
         &self.place
-    }
-}
-
-/// `AWS_ENDPOINT_URL_KINESIS`, `AWS_ENDPOINT_URL`, or their like in the profile.
-fn endpoint_of(shared: &SdkConfig) -> Option<String> {
-    let key = ServiceConfigKey::builder().service_id("Kinesis").env("AWS_ENDPOINT_URL").profile("endpoint_url").build();
-    let own = shared.service_config().and_then(|service| service.load_config(key.ok()?));
-    own.or_else(|| shared.endpoint_url().map(str::to_string))
-}
-
-/// Is it on this machine?
-fn is_loopback(endpoint: &str) -> bool {
-    match url::Url::parse(endpoint).ok().as_ref().and_then(url::Url::host) {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 
@@ -254,20 +222,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn loopback_endpoints() {
-        for (url, expected) in [
-            ("http://127.0.0.1:4567", true),
-            ("http://localhost:4567/", true),
-            ("http://[::1]:4567", true),
-            ("https://kinesis.ap-south-1.amazonaws.com", false),
-            ("http://10.0.0.1:4567", false),
-            ("nonsense", false),
-        ] {
-            assert_eq!(is_loopback(url), expected, "{url}");
-        }
-    }
 
     #[test]
     fn codes_say_what_to_do() {

@@ -73,6 +73,10 @@ pub(super) struct Mood {
     pub(super) empty_reads: u32,
     /// Throttled or failed reads in a row.
     pub(super) faults: u32,
+    /// The record that was read last was asked for again, as proof that none is missing, and has not come.
+    pub(super) expects: bool,
+    /// How long the stream keeps a record, in milliseconds; 0: not known.
+    pub(super) retention_ms: i64,
 }
 
 /// See the module.
@@ -90,6 +94,11 @@ pub(super) enum Next {
     Renew,
     /// The same again, after up to this time.
     BackOff(Duration),
+    /// The record that was read last is gone, and maybe others after it.
+    Lost {
+        /// The shard has ended, too.
+        ended: bool,
+    },
     /// The shard is gone.
     Gone(String),
     /// The caller must know.
@@ -99,7 +108,14 @@ pub(super) enum Next {
 /// See the module.
 pub(super) fn next(answer: &Answer, mood: Mood) -> Next {
     match answer {
+        Answer::Page { ended: true, .. } if mood.expects => Next::Lost { ended: true },
         Answer::Page { ended: true, .. } => Next::Ended,
+        // A position that was trimmed away can answer with empty pages for a long time.
+        Answer::Page { records: 0, behind_ms, .. }
+            if mood.expects && mood.retention_ms > 0 && *behind_ms >= mood.retention_ms =>
+        {
+            Next::Lost { ended: false }
+        }
         Answer::Page { records, full, behind_ms, .. } if *records > 0 => {
             // Some emulators always say that nothing is behind; a full page tells that something may be.
             if *full || *behind_ms > 0 || mood.closed { Next::ReadOn } else { Next::CaughtUp }
@@ -111,6 +127,7 @@ pub(super) fn next(answer: &Answer, mood: Mood) -> Next {
                 Next::Yield
             }
         }
+        Answer::Page { .. } if mood.expects => Next::Lost { ended: false },
         Answer::Page { .. } => Next::CaughtUp,
         Answer::Fault(Fault::Expired) => Next::Renew,
         Answer::Fault(Fault::Throttled) => Next::BackOff(back_off(mood.faults)),
@@ -125,16 +142,18 @@ pub(super) fn back_off(faults: u32) -> Duration {
     BACK_OFF_MIN.saturating_mul(1 << faults.min(10)).min(BACK_OFF_MAX)
 }
 
-/// The position of an idle shard, moved on in time so that a restart needn't search through old emptiness.
-/// `quiet_since_ms`: the shard had nothing after `position` at that instant, and never since.
+/// The position of an idle shard, moved on in time so that a restart needn't search through old emptiness, nor ask for
+/// a record that has expired since. `quiet_since_ms`: the shard had nothing after `position` at that instant, and never
+/// since.
 ///
 /// A record's arrival time is approximate, so a margin lies between the instant and everything that was read before
-/// or can come after.
+/// or can come after. The instants are multiples of the margin: shards move on together, and are written down at once.
 pub(super) fn moved_on(position: &Position, quiet_since_ms: i64, now_ms: i64) -> Option<Position> {
+    let latest = (now_ms - IDLE_MARGIN_MS) / IDLE_MARGIN_MS * IDLE_MARGIN_MS;
     let to = match position {
-        Position::TrimHorizon => now_ms - IDLE_MARGIN_MS,
-        Position::AtTimestamp(at) => (now_ms - IDLE_MARGIN_MS).max(*at),
-        Position::After(_) if now_ms - quiet_since_ms >= 2 * IDLE_MARGIN_MS => quiet_since_ms + IDLE_MARGIN_MS,
+        Position::TrimHorizon => latest,
+        Position::AtTimestamp(at) => latest.max(*at),
+        Position::After(_) if latest - quiet_since_ms >= IDLE_MARGIN_MS => latest,
         _ => return None,
     };
     match position {
@@ -170,6 +189,7 @@ mod tests {
         let closed = Mood { closed: true, ..open };
         let patience_gone = Mood { empty_reads: EMPTY_READS_MAX, ..open };
         let tired = Mood { faults: FAULTS_MAX, ..open };
+        let expects = Mood { expects: true, retention_ms: 1000, ..open };
         let passing = || Answer::Fault(Fault::Passing("reset".into()));
         for (answer, mood, expected) in [
             (page(5, false, 0, false), open, Next::CaughtUp),
@@ -183,6 +203,12 @@ mod tests {
             (page(0, false, 900, false), patience_gone, Next::Yield),
             (page(0, false, 0, false), closed, Next::ReadOn),
             (page(0, false, 0, true), open, Next::Ended),
+            // What was read last does not come again: it is gone, not the end.
+            (page(0, false, 0, false), expects, Next::Lost { ended: false }),
+            (page(0, false, 999, false), expects, Next::ReadOn),
+            (page(0, false, 1000, false), expects, Next::Lost { ended: false }),
+            (page(0, false, 1000, false), Mood { retention_ms: 0, ..expects }, Next::ReadOn),
+            (page(0, false, 0, true), expects, Next::Lost { ended: true }),
             (Answer::Fault(Fault::Expired), tired, Next::Renew),
             // Throttling never fails, other faults do in the end.
             (Answer::Fault(Fault::Throttled), tired, Next::BackOff(BACK_OFF_MAX)),
@@ -203,18 +229,21 @@ mod tests {
 
     #[test]
     fn idle_shards_move_on_in_time() {
-        let now = 1000 * HOUR;
+        let minutes = 20 * HOUR / 60;
+        let now = 1000 * HOUR + minutes;
         let at = Position::AtTimestamp;
         let after = Position::After(SequenceNumber("7".into()));
         // Nothing was ever read: an hour ago is as good as the beginning.
-        assert_eq!(moved_on(&Position::TrimHorizon, now, now), Some(at(now - HOUR)));
-        assert_eq!(moved_on(&at(now - 3 * HOUR), now, now), Some(at(now - HOUR)));
-        assert_eq!(moved_on(&at(now - HOUR), now, now), None);
+        assert_eq!(moved_on(&Position::TrimHorizon, now, now), Some(at(999 * HOUR)));
+        assert_eq!(moved_on(&at(now - 3 * HOUR), now, now), Some(at(999 * HOUR)));
+        assert_eq!(moved_on(&at(999 * HOUR), now, now), None);
+        assert_eq!(moved_on(&at(999 * HOUR), now, now + HOUR), Some(at(1000 * HOUR)), "once an hour");
         assert_eq!(moved_on(&at(now + HOUR), now, now), None, "never back");
-        // Something was read: only when the quiet has lasted, and between the two.
+        // Something was read: only when the quiet has lasted, and an hour from both ends of it.
         assert_eq!(moved_on(&after, now - HOUR, now), None);
-        assert_eq!(moved_on(&after, now - 2 * HOUR, now), Some(at(now - HOUR)));
-        assert_eq!(moved_on(&after, now - 9 * HOUR, now), Some(at(now - 8 * HOUR)));
+        assert_eq!(moved_on(&after, 998 * HOUR, now), Some(at(999 * HOUR)));
+        assert_eq!(moved_on(&after, 998 * HOUR + 1, now), None);
+        assert_eq!(moved_on(&after, 900 * HOUR, now), Some(at(999 * HOUR)));
         assert_eq!(moved_on(&Position::End, now - 9 * HOUR, now), None);
     }
 }

@@ -1,4 +1,4 @@
-//! From a Kinesis record to what is landed.
+//! From a record's bytes to the payload that is landed.
 //!
 //! ```text
 //!  1f 8b ..        gzip ─┐                        ┌─ text, at most 64 MiB  ─▶ landed decompressed
@@ -6,9 +6,6 @@
 //!                                                 └─ damaged or too large  ─▶ landed as it came, with _error
 //!  anything else ────────────────────────────────────────────────────────▶ landed as it came
 //! ```
-//!
-//! One Kinesis record is one row with `_sub_sequence` 0. Records that a producer library packed into one would be
-//! told apart here, by their own magic bytes, and get the sub-sequences 0, 1, 2, ...
 
 use std::borrow::Cow;
 use std::io::Read;

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::aggregate::HashRange;
 use crate::epoch::Position;
 
 /// A shard, as it is listed.
@@ -19,6 +20,8 @@ pub(super) struct Shard {
     pub(super) parents: Vec<String>,
     /// Takes no more records.
     pub(super) closed: bool,
+    /// The hash keys that it owns, where keys decide on shards.
+    pub(super) owned: Option<HashRange>,
 }
 
 /// Positions of all shards, and which of them may be read now.
@@ -70,7 +73,7 @@ mod tests {
             "3" => vec!["1".to_string(), "2".to_string()],
             _ => vec![],
         };
-        ids.iter().map(|id| (id.to_string(), Shard { parents: parents(id), closed: *id != "3" })).collect()
+        ids.iter().map(|id| (id.to_string(), Shard { parents: parents(id), closed: *id != "3", owned: None })).collect()
     }
 
     fn stored(positions: &[(&str, Position)]) -> BTreeMap<String, Position> {

@@ -16,11 +16,18 @@ impl KinesisSource {
     /// List the shards and look which life of the stream this is.
     async fn look(&self, state: &mut State) -> Result<()> {
         let connection = self.connection().await?;
-        let incarnation = match &self.behaviour.embedded {
-            Some(incarnation) => incarnation.clone(),
-            None => connection.incarnation().await?,
+        let (incarnation, by_key, retention_ms) = match &self.behaviour.embedded {
+            Some(incarnation) => (incarnation.clone(), true, 0),
+            None => {
+                let stream = connection.describe().await?;
+                (stream.created, stream.by_key, stream.retention_ms)
+            }
         };
+        state.retention_ms = retention_ms;
         state.shards = connection.shards().await?;
+        if !by_key {
+            state.shards.values_mut().for_each(|shard| shard.owned = None);
+        }
         if state.incarnation.as_ref() != Some(&incarnation) {
             state.cursors.clear();
         }

@@ -5,6 +5,7 @@
 //!    first after a resume: the record that was read last, as proof; left out
 //!    first after an instant: records from before it; left out
 //!    beyond the end of a range: left out
+//!    packed by a producer library: its records, with sub-sequences
 //!  ─▶ rows, and the position after the last of them
 //! ```
 
@@ -17,7 +18,7 @@ use super::budget::READ_RECORDS_MAX;
 use super::client::{Fault, fault};
 use super::decide::{Answer, Want, iterator_for};
 use super::shard::{Goal, Job};
-use super::{decode, now_ms};
+use super::{aggregate, decode, now_ms};
 use crate::epoch::{Position, SequenceNumber};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::rows::{Row, RowBuilder};
@@ -28,7 +29,10 @@ const CLOCKS_DIFFER_MS_MAX: i64 = 15 * 60 * 1000;
 /// A read of one page.
 pub(super) struct Read {
     pub(super) answer: Answer,
-    pub(super) bytes: usize,
+    /// Records of the stream that rows were made of.
+    pub(super) records: usize,
+    /// Bytes of their rows' payloads.
+    pub(super) payload_bytes: usize,
     /// The goal's position is reached.
     pub(super) reached: bool,
 }
@@ -37,7 +41,7 @@ impl Job {
     /// One GetRecords, with a GetShardIterator before it where there is no iterator.
     pub(super) async fn read(&mut self, limit: usize, rows: &mut RowBuilder) -> Result<Read> {
         let empty = Answer::Page { records: 0, full: false, behind_ms: 0, ended: false };
-        let nothing = |answer| Ok(Read { answer, bytes: 0, reached: false });
+        let nothing = |answer| Ok(Read { answer, records: 0, payload_bytes: 0, reached: false });
         if self.cursor.iterator.is_none() {
             let Some(want) = iterator_for(&self.cursor.position, self.prove) else {
                 let message = format!("{:?} is not a position of shard {}", self.cursor.position, self.shard);
@@ -64,8 +68,9 @@ impl Job {
         let call = call.set_stream_arn(self.connection.arn.clone()).limit(asked as i32);
         match call.send().await {
             Ok(page) => {
+                let bytes = page.records.iter().map(|record| record.data.as_ref().len()).sum();
                 let read = self.take_page(page, asked, rows)?;
-                self.cursor.next_call = called + self.pace.wait_after(read.bytes);
+                self.cursor.next_call = called + self.pace.wait_after(bytes);
                 Ok(read)
             }
             Err(error) => {
@@ -101,10 +106,11 @@ impl Job {
         let mut records = &page.records[..];
         if let (Some(expect), Some((first, rest))) = (&self.cursor.expect, records.split_first()) {
             if first.sequence_number != expect.0 {
-                return Err(self.lost(&format!("the oldest record that is held is {}", first.sequence_number)));
+                self.lose("the oldest record that is held is a later one", Some(&first.sequence_number))?;
+            } else {
+                self.cursor.expect = None;
+                records = rest;
             }
-            self.cursor.expect = None;
-            records = rest;
         }
         if let Some(not_before_us) = self.cursor.not_before_us {
             let early = records.iter().take_while(|record| arrived_us(record) < not_before_us).count();
@@ -113,7 +119,7 @@ impl Job {
                 self.cursor.not_before_us = None;
             }
         }
-        let (mut bytes, mut reached) = (0, false);
+        let (mut taken, mut payload_bytes, mut reached) = (0, 0, false);
         for record in records {
             match &self.goal {
                 Goal::Until(Position::After(last)) if is_later(&record.sequence_number, &last.0) => reached = true,
@@ -123,7 +129,8 @@ impl Job {
             if reached {
                 break;
             }
-            bytes += push(record, rows)?;
+            payload_bytes += self.push(record, rows)?;
+            taken += 1;
         }
         // The range ends with this record: the next page would only tell that it does.
         if let (Goal::Until(Position::After(last)), Some(record)) = (&self.goal, records.last()) {
@@ -139,19 +146,34 @@ impl Job {
             behind_ms: page.millis_behind_latest.unwrap_or(0),
             ended: self.cursor.iterator.is_none(),
         };
-        Ok(Read { answer, bytes, reached })
+        Ok(Read { answer, records: taken, payload_bytes, reached })
+    }
+
+    /// The rows of one record of the stream; bytes of their payloads.
+    fn push(&self, record: &Record, rows: &mut RowBuilder) -> Result<usize> {
+        let data = record.data.as_ref();
+        let (sequence, arrived_us) = (record.sequence_number.as_str(), arrived_us(record));
+        let key = record.partition_key.as_deref();
+        let row = Row { sequence, sub_sequence: 0, key, arrived_us, payload: data, error: None };
+        match aggregate::unpack(data, self.owned.as_ref()) {
+            None => push_decoded(row, rows),
+            Some(Err(why)) => rows.push(&Row { error: Some(&why), ..row }).map(|()| data.len()),
+            Some(Ok(aggregate)) => {
+                let packed = aggregate.records().zip(0..);
+                packed
+                    .map(|((key, payload), sub_sequence)| {
+                        push_decoded(Row { key: Some(key), sub_sequence, payload, ..row }, rows)
+                    })
+                    .sum()
+            }
+        }
     }
 }
 
-fn push(record: &Record, rows: &mut RowBuilder) -> Result<usize> {
-    let (payload, error) = decode::payload(record.data.as_ref());
-    rows.push(&Row {
-        sequence: &record.sequence_number,
-        key: record.partition_key.as_deref(),
-        arrived_us: arrived_us(record),
-        payload: &payload,
-        error: error.as_deref(),
-    })?;
+/// One row, its payload decompressed.
+fn push_decoded(row: Row<'_>, rows: &mut RowBuilder) -> Result<usize> {
+    let (payload, error) = decode::payload(row.payload);
+    rows.push(&Row { payload: &payload, error: error.as_deref(), ..row })?;
     Ok(payload.len())
 }
 

@@ -11,15 +11,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::aggregate::HashRange;
 use super::budget::{Budget, READ_RECORDS_MAX};
 use super::client::{Connection, Fault};
 use super::decide::{Answer, Mood, Next, moved_on, next};
-use super::{Pace, now_ms};
-use crate::epoch::{Position, SequenceNumber};
+use super::{LOSS_HINT, Pace, now_ms};
+use crate::epoch::{Loss, Position, SequenceNumber};
 use crate::error::{Error, ErrorKind, Result};
+use crate::source::OnDataLoss;
 use crate::source::rows::{RowBuilder, Rows};
+
+/// How long a shard that had nothing new is left alone, on AWS.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
 
 /// Where one shard stands; what isn't a position can be made again.
 #[derive(Debug)]
@@ -69,7 +75,14 @@ pub(super) struct Job {
     pub(super) shard: String,
     pub(super) cursor: Cursor,
     pub(super) closed: bool,
+    /// The hash keys that the shard owns, where keys decide on shards.
+    pub(super) owned: Option<HashRange>,
     pub(super) prove: bool,
+    /// How long the stream keeps a record, in milliseconds; 0: not known.
+    pub(super) retention_ms: i64,
+    pub(super) on_data_loss: OnDataLoss,
+    /// What was found to be gone.
+    pub(super) losses: Arc<Mutex<Vec<Loss>>>,
     pub(super) pace: Pace,
     pub(super) goal: Goal,
     /// No waiting beyond it.
@@ -91,7 +104,8 @@ impl Job {
     pub(super) async fn run(mut self) -> Result<Outcome> {
         let mut rows = RowBuilder::new(&self.stream, &self.shard);
         let mut behind_ms = 0;
-        self.cursor.mood = Mood { closed: self.closed, empty_reads: 0, ..self.cursor.mood };
+        self.cursor.mood =
+            Mood { closed: self.closed, empty_reads: 0, retention_ms: self.retention_ms, ..self.cursor.mood };
         let was_caught_up = std::mem::take(&mut self.cursor.caught_up);
         if was_caught_up && self.cursor.next_call > Instant::now() && !self.closed {
             self.cursor.caught_up = true;
@@ -105,10 +119,9 @@ impl Job {
                     None => break,
                 },
             };
-            let before = rows.records();
             let read = self.read(reserved.map_or(READ_RECORDS_MAX, |reserved| reserved.records), &mut rows).await?;
             if let (Goal::Budget(budget), Some(reserved)) = (&self.goal, reserved) {
-                budget.settle(reserved, rows.records() - before, read.bytes);
+                budget.settle(reserved, read.records, read.payload_bytes);
             }
             if let Answer::Page { behind_ms: behind, .. } = read.answer {
                 behind_ms = behind;
@@ -123,6 +136,7 @@ impl Job {
     /// Apply the decision. False: the shard's part is done.
     fn go_on(&mut self, answer: &Answer) -> Result<bool> {
         let cursor = &mut self.cursor;
+        cursor.mood.expects = cursor.expect.is_some();
         let decision = next(answer, cursor.mood);
         match answer {
             Answer::Page { records, .. } => {
@@ -143,24 +157,38 @@ impl Job {
             }
             // A range is read to its end, whatever the answers look like.
             Next::Yield => Ok(matches!(self.goal, Goal::Until(_))),
-            Next::CaughtUp if cursor.expect.is_some() => Err(self.lost("the record that was read last is gone")),
             Next::CaughtUp => {
                 cursor.caught_up = true;
-                match &self.goal {
-                    Goal::Until(Position::AtTimestamp(_)) | Goal::Budget(_) => Ok(false),
-                    Goal::Until(_) => Err(self.lost("the records of an unfinished pass are gone")),
+                if let Answer::Page { records: 0, .. } = answer {
+                    cursor.next_call = cursor.next_call.max(Instant::now() + self.pace.idle_wait());
                 }
+                match &self.goal {
+                    Goal::Until(Position::AtTimestamp(_)) | Goal::Budget(_) => {}
+                    Goal::Until(_) => self.lose("the records of an unfinished pass are gone", None)?,
+                }
+                Ok(false)
             }
-            Next::Ended if cursor.expect.is_some() => Err(self.lost("the record that was read last is gone")),
             Next::Ended => {
-                cursor.position = Position::End;
-                cursor.iterator = None;
-                match &self.goal {
-                    Goal::Until(Position::After(_)) => Err(self.lost("the records of an unfinished pass are gone")),
-                    _ => Ok(false),
+                if let Goal::Until(Position::After(_)) = &self.goal {
+                    self.lose("the records of an unfinished pass are gone", None)?;
                 }
+                self.end();
+                Ok(false)
             }
-            Next::Gone(why) => Err(self.lost(&why)),
+            Next::Lost { ended } => {
+                self.lose("the record that was read last is gone", None)?;
+                if ended {
+                    self.end();
+                } else {
+                    (self.cursor.position, self.cursor.iterator) = (Position::TrimHorizon, None);
+                }
+                Ok(false)
+            }
+            Next::Gone(why) => {
+                self.lose(&why, None)?;
+                self.end();
+                Ok(false)
+            }
             Next::Fail(fault) => {
                 let error = self.connection.error("read", &fault);
                 let passing = matches!(fault, Fault::Passing(_));
@@ -200,15 +228,51 @@ impl Job {
         Ok(true)
     }
 
-    pub(super) fn lost(&self, why: &str) -> Error {
+    fn end(&mut self) {
+        (self.cursor.position, self.cursor.iterator) = (Position::End, None);
+    }
+
+    /// Records after the position are gone: that is noted, and an error unless reading is to go on.
+    pub(super) fn lose(&mut self, why: &str, next: Option<&str>) -> Result<()> {
+        let after = self.cursor.position.clone();
+        let next = next.map(|next| SequenceNumber(next.into()));
+        self.losses.lock().push(Loss { shard: self.shard.clone(), after, next, reason: why.into() });
+        if self.on_data_loss == OnDataLoss::Fail {
+            return Err(self.lost(why));
+        }
+        tracing::warn!(shard = %self.shard, after = ?self.cursor.position, why, "records are gone; going on behind them");
+        self.cursor.expect = None;
+        Ok(())
+    }
+
+    fn lost(&self, why: &str) -> Error {
         let message = format!("records of shard {} of Kinesis {} are gone", self.shard, self.connection.place());
         Error::new(ErrorKind::DataLoss, message)
             .with_detail(format!("reading was to go on from {:?}: {why}", self.cursor.position))
-            .with_hint("they expired before they were read: lengthen the stream's retention; what is landed is whole")
+            .with_hint(LOSS_HINT)
     }
 }
 
 impl Pace {
+    /// This part of it, in percent.
+    pub(super) fn share(self, percent: u32) -> Self {
+        match self {
+            Self::Off => Self::Off,
+            Self::PerShard { calls_per_s_max, bytes_per_s_max } => Self::PerShard {
+                calls_per_s_max: (calls_per_s_max * percent / 100).max(1),
+                bytes_per_s_max: bytes_per_s_max * percent as usize / 100,
+            },
+        }
+    }
+
+    /// How long a shard that had nothing new is left alone.
+    fn idle_wait(&self) -> Duration {
+        match self {
+            Self::Off => Duration::ZERO,
+            Self::PerShard { .. } => IDLE_WAIT,
+        }
+    }
+
     /// Time from one call to the next after a read of so many bytes.
     pub(super) fn wait_after(&self, bytes: usize) -> Duration {
         match self {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flashcommerce::engine::{PassRequest, ProjectObject};
+use flashcommerce::error::ErrorKind;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -137,4 +138,89 @@ async fn a_fault_at_any_write_changes_nothing_in_the_end() {
         }
     }
     assert!(faults >= 20, "only {faults} writes were tried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_lands_what_is_missing_once_whatever_write_fails() {
+    let undisturbed = Lake::new(&super::VIEWS).await;
+    undisturbed.source.push(events(0, 120));
+    undisturbed.pass_until_idle().await;
+    let wanted = contents(&undisturbed).await;
+    let bronze = "bronze.events".parse().unwrap();
+    let mut faults = 0;
+    for write in 0.. {
+        let inner = Arc::new(InMemory::new());
+        let lake = Lake::open(inner.clone(), Arc::default()).await.unwrap();
+        let objects = super::VIEWS.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
+        lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+        // The stream held 50 records when the source began with "latest".
+        *lake.source.first.lock() = 50;
+        lake.source.push(events(0, 110));
+        lake.pass_until_idle().await;
+        assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["60"]);
+        // These have not been read: they come the usual way.
+        lake.source.push(events(110, 10));
+        let source = Arc::clone(&lake.source);
+        drop(lake);
+        let failing = Arc::new(Failing { inner: inner.clone(), left: AtomicI64::new(write), after: write % 2 == 1 });
+        let lake = Lake::open(failing.clone(), Arc::clone(&source)).await.unwrap();
+        let outcome = lake.engine.backfill(&bronze, 0).await;
+        let fault = failing.left.load(Ordering::SeqCst) < 0;
+        assert!(fault || outcome.as_ref().is_ok_and(|done| (done.read, done.landed) == (110, 50)), "{outcome:?}");
+        drop(lake);
+
+        let lake = Lake::open(inner, source).await.unwrap().restart().await;
+        lake.engine.backfill(&bronze, 0).await.unwrap();
+        assert_eq!(lake.engine.backfill(&bronze, 0).await.unwrap().landed, 0, "once");
+        lake.pass_until_idle().await;
+        let found = contents(&lake).await;
+        let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
+        assert!(found == wanted, "fault at write {write}: {} rows, {} wanted; {first:?}", found.len(), wanted.len());
+        if !fault {
+            break;
+        }
+        faults += 1;
+    }
+    assert!(faults >= 10, "only {faults} writes were tried");
+    let error = undisturbed.engine.backfill(&"silver.events".parse().unwrap(), 0).await.unwrap_err();
+    assert!(error.hint().unwrap().contains("flash refresh silver.events --full"), "{error}");
+}
+
+/// Carry out a pass; another writer that was faster is no surprise: start again, as whoever operates it would.
+async fn pass_or_stop(lake: Lake, stopped: &mut usize) -> Lake {
+    match lake.engine.pass(PassRequest { all: true, full: vec![] }).await {
+        Ok(_) => lake,
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.render());
+            *stopped += 1;
+            let again = Lake::open(Arc::clone(&lake.store), Arc::clone(&lake.source)).await.unwrap();
+            match again.engine.recover().await {
+                Ok(_) => again,
+                Err(error) => panic!("{}", error.render()),
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_writers_one_stops_and_nothing_is_lost_or_doubled() {
+    let undisturbed = Lake::new(&super::VIEWS).await;
+    undisturbed.source.push(events(0, 600));
+    undisturbed.pass_until_idle().await;
+    let wanted = contents(&undisturbed).await;
+
+    let mut a = Lake::new(&super::VIEWS).await;
+    let mut b = Lake::open(Arc::clone(&a.store), Arc::clone(&a.source)).await.unwrap();
+    let (mut a_stopped, mut b_stopped) = (0, 0);
+    for round in 0..30 {
+        a.source.push(events(round * 20, 20));
+        (a, b) = tokio::join!(pass_or_stop(a, &mut a_stopped), pass_or_stop(b, &mut b_stopped));
+    }
+    assert!(a_stopped + b_stopped >= 10, "they were hardly in each other's way: {a_stopped}, {b_stopped}");
+    drop(b);
+    let last = a.restart().await;
+    last.pass_until_idle().await;
+    let found = contents(&last).await;
+    let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
+    assert!(found == wanted, "{} rows, {} wanted; {first:?}", found.len(), wanted.len());
 }

@@ -8,7 +8,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use flashcommerce::catalog::Principal;
 use flashcommerce::engine::{Answer, Engine, EngineOptions, Pass, PassRequest, Prefer, ProjectObject};
-use flashcommerce::epoch::{Position, Positions, SequenceNumber, SourceRange};
+use flashcommerce::epoch::{Loss, Position, Positions, SequenceNumber, SourceRange};
 use flashcommerce::error::Result;
 use flashcommerce::name::TableName;
 use flashcommerce::source::{Slice, SliceLimits, Source};
@@ -36,6 +36,12 @@ pub fn events(from: usize, count: usize) -> Vec<String> {
 #[derive(Debug, Default)]
 pub struct Scripted {
     records: Mutex<Vec<String>>,
+    /// Records that a first start passes over.
+    pub first: Mutex<usize>,
+    /// Shards without records.
+    pub quiet: Mutex<BTreeMap<String, Position>>,
+    /// What the next answer is said to have lost.
+    pub lost: Mutex<Vec<Loss>>,
 }
 
 impl Scripted {
@@ -46,7 +52,7 @@ impl Scripted {
     fn slice(&self, from: usize, to: usize) -> Slice {
         let records = self.records.lock();
         let text = |value: &str| Arc::new(StringArray::from(vec![value; to - from])) as ArrayRef;
-        let sequences = (from..to).map(|n| format!("{n:010}")).collect::<Vec<_>>();
+        let sequences = (from + 1..=to).map(|n| format!("{n:010}")).collect::<Vec<_>>();
         let arrived = (from..to).map(|n| 1_763_600_000_000_000 + n as i64 * 1_000).collect::<Vec<_>>();
         let batch = RecordBatch::try_new(
             flashcommerce::source::schema(),
@@ -73,7 +79,7 @@ impl Scripted {
 }
 
 fn at(read: usize) -> Positions {
-    let position = Position::After(SequenceNumber(read.to_string()));
+    let position = Position::After(SequenceNumber(format!("{read:010}")));
     Positions { incarnation: None, shards: BTreeMap::from([("shard-0".to_string(), position)]) }
 }
 
@@ -91,17 +97,27 @@ impl Source for Scripted {
     }
 
     async fn start(&self) -> Result<Positions> {
+        Ok(at(*self.first.lock()))
+    }
+
+    async fn since(&self, _instant_ms: i64) -> Result<Positions> {
         Ok(at(0))
     }
 
     async fn poll(&self, from: Option<&Positions>, limits: SliceLimits) -> Result<Slice> {
         let from = from.map_or(0, read);
         let there = self.records.lock().len();
-        Ok(self.slice(from, there.min(from + limits.records_max)))
+        let mut slice = self.slice(from, there.min(from + limits.records_max));
+        slice.to.shards.extend(self.quiet.lock().clone());
+        Ok(slice)
     }
 
     async fn read(&self, range: &SourceRange) -> Result<Slice> {
         Ok(self.slice(read(&range.from), read(&range.to)))
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        std::mem::take(&mut self.lost.lock())
     }
 
     async fn landed(&self, _to: &Positions) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use flashcommerce::epoch::{PublishedRecord, RefreshFacts};
+use flashcommerce::epoch::{Position, Positions, PublishedRecord, RefreshFacts};
 use flashcommerce::name::TableName;
 use flashcommerce::server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,9 +33,13 @@ async fn health_page_and_metrics() {
     assert!(get(addr, "/healthz").await.starts_with("HTTP/1.1 200"));
     assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 503"));
     let facts = RefreshFacts { mode: "append".into(), took_ms: 500, rows_out: 4, ..RefreshFacts::default() };
+    let shards = ["a", "b"].map(|shard| (shard.to_string(), Position::TrimHorizon));
+    let positions = Positions { incarnation: None, shards: BTreeMap::from(shards) };
     memory.published.send_replace(Arc::new(PublishedRecord {
         epoch: 7,
         refreshes: BTreeMap::from([(TableName::new("gold", "kpis"), facts)]),
+        sources: BTreeMap::from([(TableName::new("raw", "events"), positions)]),
+        behind_ms: BTreeMap::from([(TableName::new("raw", "events"), BTreeMap::from([("b".to_string(), 2500)]))]),
         ..PublishedRecord::default()
     }));
     assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
@@ -46,6 +50,9 @@ async fn health_page_and_metrics() {
         "flash_published_epoch 7\n",
         "flash_view_rows{view=\"gold.kpis\"} 2\n",
         "flash_view_lag_seconds{view=\"gold.kpis\"} 1.5\n",
+        "flash_source_shards{source=\"raw.events\"} 2\n",
+        "flash_source_behind_seconds{source=\"raw.events\",shard=\"a\"} 0\n",
+        "flash_source_behind_seconds{source=\"raw.events\",shard=\"b\"} 2.5\n",
         "flash_refresh_seconds_total{view=\"gold.kpis\",mode=\"append\"} 0.5\n",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -12,6 +13,9 @@ use ferrokinesis::store::{Store, StoreOptions};
 use flashcommerce::source::KinesisSpec;
 use flashcommerce::source::producer::Producer;
 use tokio::net::TcpListener;
+
+/// Bytes of a request or an answer.
+const BODY_BYTES_MAX: usize = 32 << 20;
 
 /// What goes wrong with reads.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,6 +28,12 @@ pub(super) struct Moods {
     pub(super) fail_every: Option<usize>,
     /// Every read fails inside the service.
     pub(super) always_fail: bool,
+    /// So many reads out of every hundred give no records, though there are some, and the same place again.
+    pub(super) empty_percent: usize,
+    /// Every so many-th answer breaks off.
+    pub(super) reset_every: Option<usize>,
+    /// Every so many-th answer takes this long.
+    pub(super) slow_every: Option<(usize, Duration)>,
 }
 
 /// A stream with its server. Reads of it can be disturbed, its store can be reached into.
@@ -108,6 +118,11 @@ async fn disturb(State((moods, reads)): State<(Moods, Arc<AtomicUsize>)>, reques
         return next.run(request).await;
     }
     let n = reads.fetch_add(1, Ordering::SeqCst) + 1;
+    if let Some((every, wait)) = moods.slow_every
+        && n % every == 0
+    {
+        tokio::time::sleep(wait).await;
+    }
     let due = |every: Option<usize>| every.is_some_and(|every| n % every == 0);
     let error = |status: u16, code: &str| {
         let body = format!(r#"{{"__type":"{code}","message":"a bad day"}}"#);
@@ -120,7 +135,25 @@ async fn disturb(State((moods, reads)): State<(Moods, Arc<AtomicUsize>)>, reques
         error(400, "ProvisionedThroughputExceededException")
     } else if due(moods.expire_every) {
         error(400, "ExpiredIteratorException")
+    } else if n % 100 < moods.empty_percent {
+        empty_page(request).await
+    } else if due(moods.reset_every) {
+        let half = |bytes| futures::stream::iter([Ok(bytes), Err(std::io::Error::other("reset"))]);
+        let whole = next.run(request).await;
+        let bytes = axum::body::to_bytes(whole.into_body(), BODY_BYTES_MAX).await.unwrap();
+        Response::new(Body::from_stream(half(bytes.slice(..bytes.len() / 2))))
     } else {
         next.run(request).await
     }
+}
+
+/// What AWS answers for a part of a shard that holds nothing: there is more behind it.
+async fn empty_page(request: Request) -> Response {
+    let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await.unwrap();
+    let asked: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let page = serde_json::json!({
+        "Records": [], "NextShardIterator": asked["ShardIterator"], "MillisBehindLatest": 60_000
+    });
+    let response = Response::builder().header("content-type", "application/x-amz-json-1.1");
+    response.body(Body::from(page.to_string())).unwrap()
 }

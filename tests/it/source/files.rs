@@ -44,8 +44,8 @@ fn append(path: &Path, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-fn open(path: &Path) -> FilesSource {
-    FilesSource::new(&FilesSpec { location: path.to_str().unwrap().to_string() }).unwrap()
+async fn open(path: &Path) -> FilesSource {
+    FilesSource::open(&FilesSpec { location: path.to_str().unwrap().to_string() }).await.unwrap()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -66,7 +66,7 @@ fn payloads(rows: &[Row]) -> Vec<String> {
 }
 
 async fn read_all(path: &Path, limits: SliceLimits) -> (Vec<Row>, Positions) {
-    let drained = drain(&open(path), None, limits).await;
+    let drained = drain(&open(path).await, None, limits).await;
     (drained.rows(), drained.to)
 }
 
@@ -75,7 +75,7 @@ async fn lines_are_complete_and_their_columns_right() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a.jsonl");
     fs::write(&path, b"{\"a\":1}\n\n\xff\xfe\r\n{\"a\":2}\n{\"half\"").unwrap();
-    let source = open(&path);
+    let source = open(&path).await;
     let drained = drain(&source, None, LARGE).await;
     let got = drained.rows();
     assert_eq!(
@@ -115,7 +115,7 @@ async fn folders_are_read_whole_and_new_files_are_found() {
     for hidden in ["_hidden/x.jsonl", ".x.jsonl", "x.jsonl.tmp"] {
         fs::write(in_folder(hidden), "hidden\n").unwrap();
     }
-    let source = open(folder.path());
+    let source = open(folder.path()).await;
     let first = drain(&source, None, LARGE).await;
     assert_eq!(payloads(&first.rows()), ["b", "s", "a"]);
     assert_eq!(first.to.shards.keys().collect::<Vec<_>>(), ["2026/11/b.jsonl", "2026/11/with space.jsonl", "a"]);
@@ -125,7 +125,7 @@ async fn folders_are_read_whole_and_new_files_are_found() {
     assert_eq!(payloads(&second.rows()), ["new"]);
     assert!(second.to.shards.contains_key("a"), "a file that comes back isn't read twice");
 
-    let error = open(&in_folder("nothing")).poll(None, LARGE).await.unwrap_err();
+    let error = open(&in_folder("nothing")).await.poll(None, LARGE).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Source);
     assert!(error.message().contains("nothing") && error.hint().is_some(), "{error}");
 }
@@ -140,7 +140,7 @@ async fn compressed_files_give_the_same_lines_and_end() {
     fs::write(folder.path().join("b.jsonl.zst"), zstd::encode_all(text.as_bytes(), 1).unwrap()).unwrap();
     fs::write(folder.path().join("c-without-ending"), gzip(text.as_bytes())).unwrap();
     for limits in [LARGE, SliceLimits { records_max: 997, ..LARGE }] {
-        let drained = drain(&open(folder.path()), None, limits).await;
+        let drained = drain(&open(folder.path()).await, None, limits).await;
         let got = drained.rows();
         let expected: Vec<String> = (0..3).flat_map(|_| lines.clone()).collect();
         assert!(payloads(&got) == expected, "the last line ends with the file");
@@ -148,8 +148,8 @@ async fn compressed_files_give_the_same_lines_and_end() {
         assert_eq!(got[1].sequence, format!("{:020}", lines[0].len() + 1));
         // Restarted in the middle of a file, and read again.
         let (range, rows_then) = &drained.slices[drained.slices.len() / 2];
-        assert!(rows(&open(folder.path()).read(range).await.unwrap()) == *rows_then);
-        let resumed = drain(&open(folder.path()), Some(&range.to), limits).await;
+        assert!(rows(&open(folder.path()).await.read(range).await.unwrap()) == *rows_then);
+        let resumed = drain(&open(folder.path()).await, Some(&range.to), limits).await;
         let after: usize = drained.slices[drained.slices.len() / 2 + 1..].iter().map(|(_, rows)| rows.len()).sum();
         assert_eq!(resumed.rows().len(), after);
     }
@@ -176,7 +176,7 @@ async fn damage_gives_what_is_before_it_and_one_row_with_the_reason() {
         fs::write(&path, bytes).unwrap();
         settle(&path);
         for limits in [LARGE, SliceLimits { records_max: 1000, ..LARGE }] {
-            let drained = drain(&open(&path), None, limits).await;
+            let drained = drain(&open(&path).await, None, limits).await;
             let got = drained.rows();
             let (last, before) = got.split_last().unwrap();
             let error = last.error.as_deref().unwrap();
@@ -191,7 +191,7 @@ async fn damage_gives_what_is_before_it_and_one_row_with_the_reason() {
             assert!(name == "not.gz" || name == "empty.gz" || before.len() > 5_000, "{name}: {} lines", before.len());
             assert_eq!(drained.to.shards[name], Position::End);
             for (range, rows_then) in &drained.slices {
-                assert!(rows(&open(&path).read(range).await.unwrap()) == *rows_then, "{name}: the same again");
+                assert!(rows(&open(&path).await.read(range).await.unwrap()) == *rows_then, "{name}: the same again");
             }
         }
     }
@@ -204,7 +204,7 @@ async fn a_compressed_file_that_is_being_written_is_waited_for() {
     let text: String = (0..20_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
     let whole = gzip(text.as_bytes());
     fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-    let source = open(&path);
+    let source = open(&path).await;
     let first = source.poll(None, LARGE).await.unwrap();
     assert!(first.records > 0 && !first.caught_up);
     assert!(rows(&first).iter().all(|row| row.error.is_none()));
@@ -227,10 +227,10 @@ async fn files_that_shrank_are_a_loss() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("a.jsonl");
     fs::write(&path, "one\ntwo\nthree\n").unwrap();
-    let source = open(&path);
+    let source = open(&path).await;
     let drained = drain(&source, None, LARGE).await;
     fs::write(&path, "one\n").unwrap();
-    for source in [&source, &open(&path)] {
+    for source in [&source, &open(&path).await] {
         let error = source.poll(Some(&drained.to), LARGE).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DataLoss);
         assert!(error.message().contains("a.jsonl") && error.hint().is_some(), "{error}");
@@ -239,7 +239,7 @@ async fn files_that_shrank_are_a_loss() {
     fs::remove_file(&path).unwrap();
     fs::write(folder.path().join("b.jsonl"), "b\n").unwrap();
     let gone = SourceRange { from: Positions::default(), to: drained.to };
-    assert_eq!(open(folder.path()).read(&gone).await.unwrap_err().kind(), ErrorKind::DataLoss);
+    assert_eq!(open(folder.path()).await.read(&gone).await.unwrap_err().kind(), ErrorKind::DataLoss);
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ proptest! {
             let path = folder.path().join("a.jsonl");
             let (mut written, mut got, mut at) = (String::new(), Vec::new(), None::<Positions>);
             let mut limits = limits.iter().cycle();
-            let mut source = open(folder.path());
+            let mut source = open(folder.path()).await;
             for part in appends.iter().map(|parts| parts.concat()) {
                 append(&path, part.as_bytes());
                 written += &part;
@@ -300,7 +300,7 @@ proptest! {
                     got.extend(rows(&slice));
                     at = Some(slice.to);
                     if restart {
-                        source = open(folder.path());
+                        source = open(folder.path()).await;
                     }
                     if slice.caught_up {
                         break;

@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use ferrokinesis::store::StoreOptions;
-use flashcommerce::epoch::{Position, Positions, SequenceNumber, SourceRange};
+use flashcommerce::epoch::{Position, SequenceNumber, SourceRange};
 use flashcommerce::error::ErrorKind;
 use flashcommerce::source::embedded::{EmbeddedKinesis, EmbeddedOptions};
 use flashcommerce::source::kinesis::{KinesisSource, Pace};
 use flashcommerce::source::producer::Producer;
-use flashcommerce::source::{KinesisSpec, Source, Start};
+use flashcommerce::source::{KinesisSpec, OnDataLoss, Source};
 
 use super::faults::{Moods, Server};
 use super::{LARGE, Row, SHARDS, Stage, TINY, assert_complete, drain, records, rows};
+
+/// A few records of each shard.
+const LARGE_BUT_FEW: super::SliceLimits = super::SliceLimits { records_max: 40, ..LARGE };
 
 /// How long a condition may take to come true.
 const EVENTUALLY_MAX: Duration = Duration::from_secs(30);
@@ -51,68 +54,8 @@ impl Stage for EmbeddedStage {
     }
 }
 
-pub(super) async fn stream_behind_an_endpoint() -> Server {
-    Server::start(SHARDS, Moods::default(), StoreOptions::default()).await
-}
-
 fn consumer(server: &Server) -> KinesisSource {
     KinesisSource::with_pace(server.spec.clone(), Pace::Off)
-}
-
-#[async_trait]
-impl Stage for Server {
-    async fn put(&self, records: &[(String, String)]) {
-        Self::put(self, records).await;
-    }
-
-    async fn open(&self) -> Arc<dyn Source> {
-        Arc::new(consumer(self))
-    }
-}
-
-/// The order in which shards were read.
-fn shards_in_order(rows: &[Row]) -> Vec<&str> {
-    let mut shards: Vec<&str> = rows.iter().map(|row| &row.shard["shardId-00000000000".len()..]).collect();
-    shards.dedup();
-    shards
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reshards_lose_nothing_and_keep_parents_before_children() {
-    let server = Server::start(2, Moods::default(), StoreOptions::default()).await;
-    let source = consumer(&server);
-    server.put(&records(0, 100)).await;
-    let before = drain(&source, None, TINY).await;
-    server.put(&records(100, 150)).await;
-    // 0 becomes 2 and 3; 3 and 1 become 4. What was put in between is still unread when they close.
-    server.split(0).await;
-    server.put(&records(150, 250)).await;
-    server.merge(3, 1).await;
-    server.put(&records(250, 350)).await;
-    let after = drain(&consumer(&server), Some(&before.to), TINY).await;
-
-    let all = [before.rows(), after.rows()].concat();
-    assert_eq!(all.len(), 350);
-    let key_order = |key: &str| -> Vec<usize> {
-        let of_key = all.iter().filter(|row| row.key.as_deref() == Some(key));
-        of_key
-            .map(|row| String::from_utf8_lossy(&row.payload)[5..].split(',').next().unwrap().parse().unwrap())
-            .collect()
-    };
-    for key in 0..17 {
-        let expected: Vec<usize> = (0..350).filter(|n| n % 17 == key).collect();
-        assert_eq!(key_order(&format!("key-{key}")), expected, "once each, in order, across the reshards");
-    }
-    let last_of = |shard: &str| all.iter().rposition(|row| row.shard.ends_with(shard)).unwrap();
-    let first_of = |shard: &str| all.iter().position(|row| row.shard.ends_with(shard)).unwrap();
-    assert!(last_of("00") < first_of("02") && last_of("00") < first_of("03"), "{:?}", shards_in_order(&all));
-    assert!(last_of("03") < first_of("04") && last_of("01") < first_of("04"), "{:?}", shards_in_order(&all));
-    let end = |n: usize| after.to.shards[&format!("shardId-{n:012}")].clone();
-    assert_eq!([end(0), end(1), end(3)], [Position::End, Position::End, Position::End]);
-    // The ranges say the same again, ends of shards included.
-    for (range, rows_then) in &after.slices {
-        assert!(rows(&source.read(range).await.unwrap()) == *rows_then);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -134,13 +77,63 @@ async fn expired_iterators_go_on_from_the_last_record() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_days_lose_nothing() {
-    let moods = Moods { throttle_every: Some(3), expire_every: Some(4), fail_every: Some(7), always_fail: false };
-    let server = Server::start(SHARDS, moods, StoreOptions::default()).await;
-    server.put(&records(0, 400)).await;
-    let limits = flashcommerce::source::SliceLimits { records_max: 50, ..LARGE };
-    let drained = drain(&consumer(&server), None, limits).await;
-    assert_complete(&drained.rows(), &records(0, 400));
-    assert!(server.reads.load(std::sync::atomic::Ordering::SeqCst) > 20);
+    let bad = Moods { throttle_every: Some(3), expire_every: Some(4), fail_every: Some(7), ..Moods::default() };
+    // A shard's middle holds nothing for longer than one poll has patience, answers break off, answers are late.
+    let strange = Moods {
+        empty_percent: 60,
+        reset_every: Some(9),
+        slow_every: Some((10, Duration::from_millis(200))),
+        ..Moods::default()
+    };
+    for moods in [bad, strange] {
+        let server = Server::start(SHARDS, moods, StoreOptions::default()).await;
+        server.put(&records(0, 400)).await;
+        let limits = flashcommerce::source::SliceLimits { records_max: 50, ..LARGE };
+        let drained = drain(&consumer(&server), None, limits).await;
+        assert_complete(&drained.rows(), &records(0, 400));
+        assert!(server.reads.load(std::sync::atomic::Ordering::SeqCst) > 20);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn iterators_of_a_second_and_reshards_under_load_lose_nothing() {
+    let options = StoreOptions { iterator_ttl_seconds: 1, ..StoreOptions::default() };
+    let moods =
+        Moods { throttle_every: Some(5), slow_every: Some((7, Duration::from_millis(1500))), ..Moods::default() };
+    let server = Server::start(2, moods, options).await;
+    let writing = async {
+        for part in 0..8 {
+            server.put(&records(part * 50, (part + 1) * 50)).await;
+            match part {
+                1 => server.split(0).await,
+                4 => server.merge(3, 1).await,
+                _ => {}
+            }
+        }
+    };
+    let reading = async {
+        let source = consumer(&server);
+        let mut at = source.start().await.unwrap();
+        let mut seen: Vec<Row> = Vec::new();
+        let begun = Instant::now();
+        while seen.len() < 400 {
+            assert!(begun.elapsed() < Duration::from_secs(90), "{} records", seen.len());
+            match source.poll(Some(&at), LARGE_BUT_FEW).await {
+                Ok(slice) => {
+                    seen.extend(rows(&slice));
+                    at = slice.to;
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Transient, "{error}"),
+            }
+        }
+        seen
+    };
+    let ((), seen) = tokio::join!(writing, reading);
+    let mut payloads: Vec<_> = seen.iter().map(|row| row.payload.clone()).collect();
+    payloads.sort();
+    let mut put: Vec<_> = records(0, 400).into_iter().map(|(_, payload)| payload.into_bytes()).collect();
+    put.sort();
+    assert!(payloads == put, "once each");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -182,20 +175,49 @@ async fn trimmed_records_are_never_skipped_in_silence() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_vanished_shard_and_a_new_stream_are_losses() {
-    let server = stream_behind_an_endpoint().await;
-    server.put(&records(0, 50)).await;
-    let drained = drain(&consumer(&server), None, LARGE).await;
-    let mut vanished = drained.to.clone();
-    vanished.shards.insert("shardId-000000000099".into(), Position::After(SequenceNumber("7".into())));
-    let error = consumer(&server).poll(Some(&vanished), LARGE).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::DataLoss);
-    assert!(error.message().contains("shardId-000000000099"), "{error}");
+async fn behind_a_gap_reading_goes_on_where_that_is_asked_for() {
+    let stage = embedded_stream().await;
+    let spec = KinesisSpec { on_data_loss: OnDataLoss::Continue, ..stage.stream.spec() };
+    let open = || KinesisSource::with_pace(spec.clone(), Pace::Off);
+    stage.put(&records(0, 200)).await;
+    let first = open().poll(None, LARGE_BUT_FEW).await.unwrap();
+    let whole = drain(&open(), None, LARGE).await;
+    let trimming = stage.open().await;
+    let own = drain(trimming.as_ref(), None, LARGE).await;
+    trimming.landed(&own.to).await.unwrap();
 
-    let another = Positions { incarnation: Some("1".into()), ..drained.to };
-    let error = consumer(&server).poll(Some(&another), LARGE).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::DataLoss);
-    assert!(error.message().contains("made anew"), "{error}");
+    // Nothing is held: what was to come is gone. Then something comes.
+    let source = open();
+    let after = drain(&source, Some(&first.to), LARGE).await;
+    assert_eq!(after.rows().len(), 0);
+    let read: Vec<&String> =
+        first.to.shards.iter().filter(|(_, at)| matches!(at, Position::After(_))).map(|(id, _)| id).collect();
+    let lost: Vec<String> = source.losses().into_iter().map(|loss| loss.shard).collect();
+    assert!(!read.is_empty() && lost.iter().collect::<Vec<_>>() == read, "{lost:?} {read:?}");
+    assert_eq!(source.losses(), [], "told once");
+    stage.put(&records(200, 300)).await;
+    assert_eq!(drain(&source, Some(&after.to), LARGE).await.rows().len(), 100);
+    assert_eq!(source.losses(), []);
+
+    // The gap is seen between the position and a later record, too, and the range says the same again.
+    let source = open();
+    let later = drain(&source, Some(&first.to), LARGE).await;
+    assert_eq!(later.rows().len(), 100);
+    let losses = source.losses();
+    assert_eq!(losses.len(), read.len());
+    for loss in &losses {
+        assert_eq!(loss.after, first.to.shards[&loss.shard]);
+        let oldest =
+            later.rows().into_iter().find(|row| row.shard == loss.shard).map(|row| SequenceNumber(row.sequence));
+        assert_eq!(loss.next, oldest);
+    }
+    let range = SourceRange { from: first.to.clone(), to: later.to.clone() };
+    assert!(rows(&source.read(&range).await.unwrap()) == later.rows());
+    assert_eq!(source.losses(), losses);
+    // An unfinished pass whose records are gone.
+    let gone = SourceRange { from: first.to.clone(), to: whole.to };
+    assert_eq!(source.read(&gone).await.unwrap().records, 0);
+    assert!(!source.losses().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,27 +256,6 @@ async fn landed_records_are_let_go_and_a_waiting_producer_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn latest_and_instants_are_where_a_first_start_begins() {
-    let server = stream_behind_an_endpoint().await;
-    server.put(&records(0, 20)).await;
-    // Arrival times of the server are whole seconds.
-    let second = || chrono::Utc::now().timestamp();
-    let then = second();
-    eventually("the next second", async || second() > then + 1).await;
-    let latest = KinesisSource::with_pace(KinesisSpec { start: Start::Latest, ..server.spec.clone() }, Pace::Off);
-    let start = latest.start().await.unwrap();
-    assert!(start.shards.values().all(|at| matches!(at, Position::AtTimestamp(_))));
-    assert_eq!(drain(&latest, Some(&start), LARGE).await.rows().len(), 0);
-    server.put(&records(20, 25)).await;
-    assert_eq!(drain(&latest, Some(&start), LARGE).await.rows().len(), 5);
-    // What another shard gets later counts from its beginning, not from "latest".
-    server.split(0).await;
-    let instant = Start::AtTimestamp((then - 1) * 1000);
-    let since = KinesisSource::with_pace(KinesisSpec { start: instant, ..server.spec.clone() }, Pace::Off);
-    assert_eq!(drain(&since, None, LARGE).await.rows().len(), 25);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_reached_is_told_once_and_clearly() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -271,12 +272,6 @@ async fn what_cannot_be_reached_is_told_once_and_clearly() {
         assert!(error.message().contains(part), "{error}");
     }
     assert!(error.hint().unwrap().contains("AWS_ENDPOINT_URL"), "{error}");
-
-    let server = stream_behind_an_endpoint().await;
-    let missing = KinesisSpec { stream: "nothing".into(), ..server.spec.clone() };
-    let error = KinesisSource::new(missing).poll(None, LARGE).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Source);
-    assert!(error.message().contains("there is no such stream"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

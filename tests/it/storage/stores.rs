@@ -1,4 +1,4 @@
-//! A store whose conditional puts fail on demand.
+//! A bucket, and a store whose conditional puts fail on demand.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,12 +6,35 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use object_store::aws::{AmazonS3Builder, S3ConditionalPut};
 use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
+
+/// A folder of its own in the bucket `lakes` of the S3 endpoint at FLASH_S3; `None`, and a word about it, without one.
+#[allow(clippy::disallowed_methods, reason = "which servers there are is the test environment's business")]
+pub(super) async fn s3(test: &str) -> Option<Arc<dyn ObjectStore>> {
+    let Ok(endpoint) = std::env::var("FLASH_S3") else {
+        println!("skipped: {test} needs FLASH_S3");
+        return None;
+    };
+    let bucket = AmazonS3Builder::new()
+        .with_bucket_name("lakes")
+        .with_region("us-east-1")
+        .with_endpoint(endpoint)
+        .with_allow_http(true)
+        .with_access_key_id("test")
+        .with_secret_access_key("test")
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .build()
+        .unwrap();
+    let folder = format!("{test}-{}", uuid::Uuid::new_v4().simple());
+    Some(Arc::new(PrefixStore::new(bucket, folder)))
+}
 
 /// `ENOSPC`.
 const NO_SPACE: i32 = 28;

@@ -1,0 +1,229 @@
+//! Reading records again, for those that a view does not hold: they came before it began, or were taken out of it.
+//!
+//! ```text
+//!  since an instant ─▶ poll, slice by slice ─▶ no further than what has been published (the rest is yet to come)
+//!                                           ─▶ rows that the view does not hold: by shard, sequence number, sub-sequence
+//!                                           ─▶ an epoch of their own: the positions stay, the views above follow
+//! ```
+//!
+//! The epoch's record names the range. Carried out again after a crash, it takes the same rows: those that the view did not
+//! hold in the epoch before.
+
+use std::collections::{BTreeMap, HashSet};
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{filter_record_batch, max, min};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{col, lit};
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+use twox_hash::XxHash3_128;
+
+use crate::engine::due::due;
+use crate::engine::epochs::views_due;
+use crate::engine::{Engine, State};
+use crate::epoch::{Again, EpochRecord, Position, Positions, SequenceNumber, SourceRange};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+
+/// The columns that tell one record from another.
+const IDENTITY: [&str; 3] = ["_shard_id", "_sequence_number", "_sub_sequence"];
+/// When a record arrived.
+const ARRIVED: &str = "_arrived_at";
+
+/// What a backfill has done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backfilled {
+    /// Rows that were read again.
+    pub read: u64,
+    /// Those among them that were missing, and are there now.
+    pub landed: u64,
+}
+
+impl Engine {
+    /// Read again what arrived since this instant, in milliseconds since 1970 UTC, and land what `view` does not hold of it.
+    ///
+    /// # Errors
+    /// `NotFound` for a view that is not there, `Config` for one that does not read a source that can be read again, or does
+    /// not show which records it holds; as `pass`.
+    pub async fn backfill(&self, view: &TableName, since_ms: i64) -> Result<Backfilled> {
+        self.recover().await?;
+        let mut done = Backfilled::default();
+        let mut at: Option<Positions> = None;
+        loop {
+            let mut state = self.state.lock().await;
+            let name = self.source_of(&state, view)?;
+            let source = self.source(&mut state, &name).await?;
+            let landed = self.published.borrow().sources.get(&name).cloned().ok_or_else(|| {
+                Error::new(ErrorKind::Config, format!("nothing has been read of {name} yet"))
+                    .with_hint("start flash run: with the option 'start' 'trim_horizon' it reads all there is")
+            })?;
+            let from = match at.take() {
+                Some(at) => at,
+                None => source.since(since_ms).await?,
+            };
+            let slice = self.noted(&name, source.as_ref(), source.poll(Some(&from), self.slice)).await?;
+            let range = SourceRange { from, to: slice.to.clone() };
+            let again = Again { source: name, view: view.clone(), range };
+            let (read, rows) = self.missing(&state, &again, &landed, slice.batches).await?;
+            done.read += read;
+            let came = rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+            if came > 0 {
+                self.land(&mut state, again, rows).await?;
+                done.landed += came;
+            }
+            if slice.caught_up && slice.records == 0
+                || slice.to.shards.iter().all(|(id, at)| is_behind(at, landed.shards.get(id)))
+            {
+                return Ok(done);
+            }
+            at = Some(slice.to);
+        }
+    }
+
+    /// The source that a view reads.
+    fn source_of(&self, state: &State, view: &TableName) -> Result<TableName> {
+        let slot = state.graph.slots.get(view);
+        let slot = slot.ok_or_else(|| crate::engine::statements::no_view(view))?;
+        let source = slot.view.inputs.iter().find(|input| state.graph.sources.contains_key(*input));
+        let Some(source) = source else {
+            return Err(Error::new(ErrorKind::Config, format!("{view} does not read a source"))
+                .with_hint(format!("flash refresh {view} --full computes it anew from the tables that it reads")));
+        };
+        let lacks = IDENTITY.into_iter().chain([ARRIVED]).find(|name| slot.view.schema.index_of(name).is_err());
+        match lacks {
+            None => Ok(source.clone()),
+            Some(column) => Err(Error::new(ErrorKind::Config, format!("{view} does not show {column}"))
+                .with_detail("what it holds cannot be told from what it lacks")
+                .with_hint("only a view with the source's own columns can be filled again")),
+        }
+    }
+
+    /// Rows of a slice that have been read and are not in the view; how many have been read.
+    pub(super) async fn missing(
+        &self,
+        state: &State,
+        again: &Again,
+        landed: &Positions,
+        batches: Vec<RecordBatch>,
+    ) -> Result<(u64, Vec<RecordBatch>)> {
+        let mut read = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let batch = filter_record_batch(&batch, &has_been_read(&batch, landed)?)?;
+            if batch.num_rows() > 0 {
+                read.push(batch);
+            }
+        }
+        let rows = read.iter().map(|batch| batch.num_rows() as u64).sum();
+        let held = self.held(state, &again.view, &read).await?;
+        let mut missing = Vec::new();
+        for batch in read {
+            let mask = identities(&batch)?.into_iter().map(|id| Some(!held.contains(&id))).collect::<BooleanArray>();
+            let batch = filter_record_batch(&batch, &mask)?;
+            if batch.num_rows() > 0 {
+                missing.push(batch);
+            }
+        }
+        Ok((rows, missing))
+    }
+
+    /// The identities of the view's rows that arrived when these did.
+    async fn held(&self, state: &State, view: &TableName, batches: &[RecordBatch]) -> Result<HashSet<u128>> {
+        let arrived = |batch: &RecordBatch| {
+            batch.column_by_name(ARRIVED).map(|column| column.as_primitive::<TimestampMicrosecondType>().clone())
+        };
+        let first = batches.iter().filter_map(|batch| min(&arrived(batch)?)).min();
+        let last = batches.iter().filter_map(|batch| max(&arrived(batch)?)).max();
+        let (Some(first), Some(last)) = (first, last) else { return Ok(HashSet::new()) };
+        let version = self.published.borrow().tables.get(view).map(|table| (table.location.clone(), table.version));
+        let (location, version) = match (version, state.graph.slots.get(view)) {
+            (Some((location, version)), _) => (location, version),
+            (None, slot) => (slot.map(|slot| slot.location.clone()).unwrap_or_default(), 0),
+        };
+        let snapshot = self.storage.snapshot(&location, Some(version)).await?;
+        let instant = |us: i64| lit(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into())));
+        let rows = SessionContext::new_with_state(self.base.clone())
+            .read_table(self.storage.provider(&snapshot, None))?
+            .filter(col(ARRIVED).between(instant(first), instant(last)))?
+            .select_columns(&IDENTITY)?;
+        let mut rows = rows.execute_stream().await?;
+        let mut held = HashSet::new();
+        while let Some(batch) = rows.try_next().await? {
+            held.extend(identities(&batch)?);
+        }
+        Ok(held)
+    }
+
+    async fn land(&self, state: &mut State, again: Again, rows: Vec<RecordBatch>) -> Result<()> {
+        let now_us = chrono::Utc::now().timestamp_micros();
+        let taken = due(&views_due(state), now_us, true).0;
+        let record = EpochRecord {
+            epoch: self.published.borrow().epoch + 1,
+            now_us,
+            definitions: state.definitions.hash(),
+            tables: self.table_versions(&state.graph).await?,
+            views: state.graph.order.iter().filter(|name| taken.contains(*name)).cloned().collect(),
+            again: Some(again.clone()),
+            ..EpochRecord::default()
+        };
+        self.write_record(&record).await?;
+        state.unfinished = Some(record.clone());
+        self.carry_out(state, record, BTreeMap::from([(again.source, rows)]), BTreeMap::new()).await.map(|_| ())
+    }
+}
+
+/// Rows that these positions have passed; the others are yet to come, the usual way.
+fn has_been_read(batch: &RecordBatch, landed: &Positions) -> Result<BooleanArray> {
+    let (shards, sequences) = (text(batch, IDENTITY[0])?, text(batch, IDENTITY[1])?);
+    let arrived = batch.column_by_name(ARRIVED).map(|column| column.as_primitive::<TimestampMicrosecondType>());
+    let passed = |row: usize| match landed.shards.get(shards.value(row)) {
+        Some(Position::End) => true,
+        Some(Position::After(last)) => SequenceNumber(sequences.value(row).to_string()) <= *last,
+        Some(Position::AtTimestamp(ms)) => arrived.is_some_and(|arrived| arrived.value(row) < ms * 1000),
+        Some(Position::TrimHorizon | Position::Offset { .. }) | None => false,
+    };
+    Ok((0..batch.num_rows()).map(|row| Some(passed(row))).collect())
+}
+
+/// A shard needs no more reading again: what comes next in it has not been published.
+fn is_behind(at: &Position, landed: Option<&Position>) -> bool {
+    match (at, landed) {
+        (Position::End, _) | (_, None | Some(Position::TrimHorizon)) => true,
+        (Position::After(at), Some(Position::After(landed))) => at >= landed,
+        (Position::AtTimestamp(at), Some(Position::AtTimestamp(landed))) => at >= landed,
+        _ => false,
+    }
+}
+
+fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::StringArray> {
+    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+    column.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no column {name} of text")))
+}
+
+/// A hash of what tells each row from others.
+fn identities(batch: &RecordBatch) -> Result<Vec<u128>> {
+    let plain = |name: &str, to: &arrow::datatypes::DataType| -> Result<arrow::array::ArrayRef> {
+        let column = batch.column_by_name(name);
+        let column = column.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no column {name}")))?;
+        Ok(arrow::compute::cast(column, to)?)
+    };
+    let (shards, sequences) = (
+        plain(IDENTITY[0], &arrow::datatypes::DataType::Utf8)?,
+        plain(IDENTITY[1], &arrow::datatypes::DataType::Utf8)?,
+    );
+    let subs = plain(IDENTITY[2], &arrow::datatypes::DataType::Int64)?;
+    let (shards, sequences, subs) =
+        (shards.as_string::<i32>(), sequences.as_string::<i32>(), subs.as_primitive::<Int64Type>());
+    let mut text = Vec::with_capacity(128);
+    let identity = |row: usize| {
+        text.clear();
+        text.extend_from_slice(shards.value(row).as_bytes());
+        text.push(0);
+        text.extend_from_slice(sequences.value(row).as_bytes());
+        text.push(0);
+        text.extend_from_slice(&subs.value(row).to_le_bytes());
+        XxHash3_128::oneshot(&text)
+    };
+    Ok((0..batch.num_rows()).map(identity).collect())
+}
