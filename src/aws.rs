@@ -138,7 +138,7 @@ impl CredentialProvider for Keys {
 
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let mut held = self.held.lock().await;
-        let valid = |until: &Option<SystemTime>| until.is_none_or(|until| until > SystemTime::now() + KEYS_VALID_MIN);
+        let valid = |until: &Option<SystemTime>| until.is_none_or(|until| until > now() + KEYS_VALID_MIN);
         if let Some((keys, until)) = held.as_ref()
             && valid(until)
         {
@@ -157,6 +157,10 @@ impl CredentialProvider for Keys {
         *held = Some((Arc::clone(&keys), found.expiry()));
         Ok(keys)
     }
+}
+
+fn now() -> SystemTime {
+    SystemTime::from(chrono::Utc::now())
 }
 
 /// `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_ENDPOINT_URL`, or their like in the profile.
@@ -205,7 +209,7 @@ mod tests {
             Self: 'a,
         {
             let n = self.0.fetch_add(1, Ordering::Relaxed).to_string();
-            let until = SystemTime::now() + self.1;
+            let until = now() + self.1;
             let keys = Credentials::new(n, "secret", Some("token".into()), Some(until), "rotating");
             aws_credential_types::provider::future::ProvideCredentials::ready(Ok(keys))
         }
