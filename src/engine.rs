@@ -30,6 +30,7 @@ use crate::epoch::{DataLoss, Epoch, EpochRecord, PublishedRecord, Version};
 use crate::error::Result;
 use crate::name::TableName;
 use crate::parser::CreateSource;
+use crate::refresh::change::Recent;
 use crate::refresh::pass::ViewSlot;
 pub use crate::refresh::plan::Prefer;
 use crate::source::{Slice, SliceLimits, Source};
@@ -203,6 +204,8 @@ pub struct Engine {
     published: watch::Sender<Arc<PublishedRecord>>,
     /// Newest published records, oldest first.
     history: RwLock<VecDeque<Arc<PublishedRecord>>>,
+    /// What the statement that is being carried out has done to its table.
+    recent: RwLock<BTreeMap<TableName, Recent>>,
     /// What sources have lost, oldest first.
     losses: RwLock<Vec<DataLoss>>,
     /// Tables of the newest published epoch, for sessions.
@@ -231,6 +234,7 @@ impl Engine {
             graph: RwLock::new(Arc::default()),
             published: watch::Sender::new(Arc::default()),
             history: RwLock::default(),
+            recent: RwLock::default(),
             losses: RwLock::default(),
             pinned: RwLock::new(None),
             writes: std::sync::atomic::AtomicBool::new(false),

@@ -6,6 +6,7 @@
 //!   MERGE     target ⟗ source ─▶ the first WHEN that fits each pair ─▶ go, come
 //!   TRUNCATE  all files
 //!                  └─▶ net of both ─▶ refresh::replace ─▶ commit ─▶ passes until the views show it
+//!                             └────────── as it is in memory ──────────▶ the views' change
 //! ```
 
 use std::sync::Arc;
@@ -21,15 +22,21 @@ use datafusion::logical_expr::{DmlStatement, Expr, JoinType, LogicalPlan, Logica
 use datafusion::scalar::ScalarValue;
 
 use crate::engine::statements::done;
-use crate::engine::{Answer, Engine};
+use crate::engine::{Answer, Engine, Prefer};
+use crate::epoch::Version;
 use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+use crate::refresh::change::{Change, Recent};
 use crate::refresh::classify::plain;
 use crate::refresh::compile::table_name;
 use crate::refresh::execute::{collect, conform};
 use crate::refresh::replace::Replacement;
 use crate::refresh::rewrite::replace;
 use crate::refresh::weighted::{consolidate, weigh};
-use crate::storage::{Commit, Snapshot};
+use crate::storage::{Commit, Committed, Snapshot};
+
+/// The most that is kept of a change until the views have followed it, in bytes.
+const RECENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Rows of a table that go, and rows that come.
 #[derive(Debug, Default)]
@@ -55,22 +62,38 @@ impl Engine {
             WriteOp::Truncate => None,
             _ => Some(self.difference(session, dml, &snapshot).await?),
         };
-        let (rows, commit) = match difference {
+        let (rows, commit, change) = match difference {
             None => {
                 let remove = snapshot.files.iter().map(|file| file.path.clone()).collect();
-                (snapshot.rows(), Commit { remove, ..Commit::default() })
+                (snapshot.rows(), Commit { remove, ..Commit::default() }, Change::Committed)
             }
             Some(difference) => {
                 let rows = difference.rows;
-                (rows, self.net_commit(session, &snapshot, difference, verb(&dml.op)).await?)
+                let (commit, change) = self.net_commit(session, &snapshot, difference, verb(&dml.op)).await?;
+                (rows, commit, change)
             }
         };
         if !commit.add.is_empty() || !commit.remove.is_empty() {
             let commit = Commit { data_change: true, operation: verb(&dml.op), ..commit };
-            self.storage.commit(&location, commit).await?;
-            self.settle(&mut state).await?;
+            let committed = self.storage.commit(&location, commit).await?;
+            self.keep_recent(&name, snapshot.version, committed, change);
+            let settled = self.settle(&mut state).await;
+            self.recent.write().clear();
+            settled?;
         }
         Ok(done(format!("{} {rows}", verb(&dml.op)), Some(rows)))
+    }
+
+    /// Keep the change in memory for the views that follow it now. (Tests of the other plans find it in the files.)
+    fn keep_recent(&self, name: &TableName, from: Version, committed: Committed, change: Change) {
+        let at_hand = !matches!(change, Change::Committed) && change.memory_bytes() <= RECENT_BYTES_MAX;
+        if let Committed::Now(to) = committed
+            && to == from + 1
+            && at_hand
+            && self.prefer == Prefer::Cheapest
+        {
+            self.recent.write().insert(name.clone(), Recent { from, to, change });
+        }
     }
 
     async fn net_commit(
@@ -79,21 +102,24 @@ impl Engine {
         snapshot: &Snapshot,
         difference: Difference,
         verb: &str,
-    ) -> Result<Commit> {
+    ) -> Result<(Commit, Change)> {
         let stored = |batches: Vec<RecordBatch>| {
             batches.iter().map(|batch| conform(batch, &snapshot.schema)).collect::<Result<Vec<_>>>()
         };
         let mut weighed = weigh(&stored(difference.come)?, 1)?;
         weighed.extend(weigh(&stored(difference.go)?, -1)?);
         weighed.retain(|batch| batch.num_rows() > 0);
-        let Some(schema) = weighed.first().map(RecordBatch::schema) else { return Ok(Commit::default()) };
-        let Some(moved) = consolidate(session, &schema, weighed).await? else { return Ok(Commit::default()) };
+        let nothing = (Commit::default(), Change::Nothing);
+        let Some(schema) = weighed.first().map(RecordBatch::schema) else { return Ok(nothing) };
+        let Some(moved) = consolidate(session, &schema, weighed).await? else { return Ok(nothing) };
         let (come, go) = moved.named(&snapshot.schema)?.sides()?;
+        let (come, go) = (stored(come)?, stored(go)?);
+        let change = Change::of(come.clone(), go.clone());
         let replacement =
             Replacement { storage: self.storage.as_ref(), state: session, snapshot, clustered_by: vec![] };
         let epoch = self.published.borrow().epoch;
         match replacement.run(epoch, &go, come).await? {
-            Some(replaced) => Ok(Commit { add: replaced.add, remove: replaced.remove, ..Commit::default() }),
+            Some(replaced) => Ok((Commit { add: replaced.add, remove: replaced.remove, ..Commit::default() }, change)),
             None => Err(Error::new(ErrorKind::Query, format!("{verb} would change a row more than once"))
                 .with_hint("make the rows of the source that match one row of the target a single one")),
         }

@@ -202,6 +202,7 @@ impl Engine {
             slots: vec![],
             slices: BTreeMap::new(),
             tables: graph.tables.clone(),
+            recent: self.recent.read().clone(),
             full: BTreeMap::new(),
             permits: Semaphore::new(REFRESHES_CONCURRENT_MAX),
             prefer: self.prefer,

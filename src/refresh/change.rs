@@ -7,6 +7,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 
+use crate::epoch::Version;
 use crate::error::Result;
 use crate::storage::{DataFile, Snapshot, Storage};
 
@@ -63,7 +64,44 @@ pub enum Change {
     Committed,
 }
 
+/// What a statement has just done to an ordinary table, while it is in memory: the files of the two versions would be read
+/// whole to find it.
+#[derive(Debug, Clone)]
+pub struct Recent {
+    /// The version before.
+    pub from: Version,
+    /// The version after.
+    pub to: Version,
+    /// The rows that went and came.
+    pub change: Change,
+}
+
 impl Change {
+    /// Of rows in memory.
+    pub fn of(added: Vec<RecordBatch>, removed: Vec<RecordBatch>) -> Self {
+        let some = |batches: &[RecordBatch]| batches.iter().any(|batch| batch.num_rows() > 0);
+        match (some(&added), some(&removed)) {
+            (false, false) => Self::Nothing,
+            (true, false) => Self::Inserted(Rows::Memory(Arc::new(added))),
+            (_, true) => {
+                Self::Changed { added: Rows::Memory(Arc::new(added)), removed: Rows::Memory(Arc::new(removed)) }
+            }
+        }
+    }
+
+    /// Bytes of it that are in memory.
+    pub fn memory_bytes(&self) -> usize {
+        let bytes = |rows: &Rows| match rows {
+            Rows::Memory(batches) => batches.iter().map(RecordBatch::get_array_memory_size).sum(),
+            Rows::Files(..) => 0,
+        };
+        match self {
+            Self::Nothing | Self::Committed => 0,
+            Self::Inserted(rows) => bytes(rows),
+            Self::Changed { added, removed } => bytes(added) + bytes(removed),
+        }
+    }
+
     /// Rows that came and rows that went.
     pub fn rows(&self) -> u64 {
         match self {

@@ -8,9 +8,12 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{collect_partitioned, execute_stream};
+use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stream};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// How DataFusion refuses a plan whose sorts it has lost sight of.
+const NOT_SORTED: &str = "does not satisfy order requirements";
 
 /// All rows of a plan, partitions one after another, computed in parallel.
 ///
@@ -25,7 +28,7 @@ pub async fn collect(state: &SessionState, plan: LogicalPlan) -> Result<Vec<Reco
 /// # Errors
 /// `Query`, `Storage`.
 pub async fn collect_parts(state: &SessionState, plan: LogicalPlan) -> Result<Vec<Vec<RecordBatch>>> {
-    let plan = state.create_physical_plan(&plan).await?;
+    let plan = physical(state, &plan).await?;
     Ok(collect_partitioned(plan, state.task_ctx()).await?)
 }
 
@@ -34,8 +37,23 @@ pub async fn collect_parts(state: &SessionState, plan: LogicalPlan) -> Result<Ve
 /// # Errors
 /// `Query`, `Storage`.
 pub async fn stream(state: &SessionState, plan: LogicalPlan) -> Result<SendableRecordBatchStream> {
-    let plan = state.create_physical_plan(&plan).await?;
+    let plan = physical(state, &plan).await?;
     Ok(execute_stream(plan, state.task_ctx())?)
+}
+
+/// A plan that can be carried out.
+///
+/// DataFusion 55 may push a sort below a UNION ALL in which two columns are one expression, forget there that they are,
+/// and then refuse its own plan as not sorted. Without sorts that are spread over partitions there is nothing to push.
+async fn physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    match state.create_physical_plan(plan).await {
+        Err(error) if error.to_string().contains(NOT_SORTED) => {
+            let mut careful = state.clone();
+            careful.config_mut().options_mut().optimizer.repartition_sorts = false;
+            Ok(careful.create_physical_plan(plan).await?)
+        }
+        planned => Ok(planned?),
+    }
 }
 
 /// The same state with `now()` meaning this moment, in microseconds since 1970 UTC.

@@ -52,7 +52,12 @@ pub(super) async fn change_of(pass: &Pass, input: &TableName, frontier: u64) -> 
         return change_between(pass, &state.location, seen, state.version).await;
     }
     match current(pass, input) {
-        Some((location, version)) => change_between(pass, &location, seen, version).await,
+        Some((location, version)) => {
+            match pass.recent.get(input).filter(|recent| recent.from == seen && recent.to == version) {
+                Some(recent) => Ok(recent.change.clone()),
+                None => change_between(pass, &location, seen, version).await,
+            }
+        }
         None => Ok(Change::Nothing),
     }
 }

@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, Semaphore, SetOnce};
 use crate::epoch::{Epoch, EpochRecord, PublishedRecord, RefreshFacts, TableState, Totals, Version};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::refresh::change::{Change, Rows};
+use crate::refresh::change::{Change, Recent, Rows};
 use crate::refresh::compile::CompiledView;
 use crate::refresh::plan::Prefer;
 use crate::refresh::refresh_view::{Work, compute};
@@ -84,6 +84,8 @@ pub struct Pass {
     pub slices: BTreeMap<TableName, Arc<Vec<RecordBatch>>>,
     /// Folders of ordinary tables.
     pub tables: BTreeMap<TableName, String>,
+    /// What a statement has just done to an ordinary table.
+    pub recent: BTreeMap<TableName, Recent>,
     /// Why a view is to be recomputed, for those that are.
     pub full: BTreeMap<TableName, String>,
     /// By participating view.

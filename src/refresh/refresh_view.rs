@@ -329,7 +329,7 @@ impl ViewRefresh<'_> {
         let merged = merge.run(self.snapshot, self.pass.record.epoch, taken, self.has_readers()).await?;
         let touches = !merged.add.is_empty() || !merged.remove.is_empty() || merged.state;
         let change = match merged.change {
-            Some((added, removed)) => changed(added, removed),
+            Some((added, removed)) => Change::of(added, removed),
             None if touches => Change::Committed,
             None => Change::Nothing,
         };
@@ -392,7 +392,7 @@ impl ViewRefresh<'_> {
             snapshot: self.snapshot,
             clustered_by: columns.collect(),
         };
-        let change = changed(come.clone(), go.clone());
+        let change = Change::of(come.clone(), go.clone());
         let Some(replaced) = replacement.run(self.pass.record.epoch, &go, come).await? else {
             facts.mode = "full".into();
             facts.reason = "rows to be taken out are not there as they were computed (floating point?)".into();
@@ -528,16 +528,6 @@ impl ViewRefresh<'_> {
         let within = within.map(|ms| i64::try_from(ms.saturating_mul(1000)).unwrap_or(i64::MAX));
         let folder = format!("{}/keys", self.slot.view.state_folder());
         UniqueIndex::open(Arc::clone(&self.pass.storage), folder, frontier, within).await
-    }
-}
-
-/// Rows in memory as a change of both kinds.
-fn changed(added: Vec<RecordBatch>, removed: Vec<RecordBatch>) -> Change {
-    let some = |batches: &[RecordBatch]| batches.iter().any(|batch| batch.num_rows() > 0);
-    match (some(&added), some(&removed)) {
-        (false, false) => Change::Nothing,
-        (true, false) => Change::Inserted(Rows::Memory(Arc::new(added))),
-        (_, true) => Change::Changed { added: Rows::Memory(Arc::new(added)), removed: Rows::Memory(Arc::new(removed)) },
     }
 }
 

@@ -153,6 +153,21 @@ mod tests {
     }
 
     #[test]
+    fn an_aggregate_that_another_library_has_made() {
+        // By aws-kinesis-agg for Python: keys shop-1, shop-2 (with the highest hash key) and shop-1 again.
+        let hex = "f3899ac20a0673686f702d310a0673686f702d32122733343032383233363639323039333834363334363333373436303734\
+                   33313736383231313435351a0b08001a077b226e223a317d1a0d080110001a077b226e223a327d1a0d08001a091f8b20627\
+                   26f6b656e8e70ed17446b16360bb7174a0ad7eff5";
+        let data: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let expected = [("shop-1", &b"{\"n\":1}"[..]), ("shop-2", b"{\"n\":2}"), ("shop-1", b"\x1f\x8b broken")];
+        let expected = expected.map(|(key, data)| (key.to_string(), data.to_vec()));
+        assert_eq!(unpacked(&data, None), expected);
+        let lower = HashRange { from: 0, to: u128::MAX / 2 };
+        assert!(unpack(&data, Some(&lower)).unwrap().is_err(), "shop-2 is of the upper half");
+    }
+
+    #[test]
     fn what_is_no_aggregate_is_left_alone() {
         let mut data = pack(&["a"], &[], vec![record(0, None, b"1")]);
         *data.last_mut().unwrap() ^= 1;
