@@ -24,6 +24,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::catalog::optimizer;
 use crate::error::Result;
 use crate::name::TableName;
 use crate::storage::Storage;
@@ -63,6 +64,8 @@ pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
     options.execution.parquet.pushdown_filters = true;
     // Plans and their inputs may differ in what they say of NULLs (IS TRUE, an INTERSECT), not in the rows.
     options.execution.skip_physical_aggregate_schema_check = true;
+    // The branches of a UNION that become an interleaving sometimes turn out not to fit, when the plan is nearly done.
+    options.optimizer.prefer_existing_union = true;
     // A scalar subquery must be a join that can be seen, not an expression that hides it.
     options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
     // Otherwise e['a'], e['b'] of a subquery's from_json(...) AS e become one from_json for every field.
@@ -71,6 +74,7 @@ pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
         .with_config(config)
         .with_runtime_env(runtime)
         .with_default_features()
+        .with_optimizer_rules(optimizer::rules())
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
         .build();
     for function in flashcommerce_udfs::all() {

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, AlterAction, DropKind, Parsed, Statement};
 use crate::refresh::compile::{Readable, ReadableKind, ReadableTable};
-use crate::refresh::execute::{collect, conform};
+use crate::refresh::execute::{collect, conform, stream};
 use crate::refresh::pass::source_schema;
 use crate::storage::Commit;
 
@@ -303,8 +303,8 @@ pub(super) fn done(message: String, rows_affected: Option<u64>) -> Answer {
 async fn rows(session: &SessionContext, plan: LogicalPlan) -> Result<Answer> {
     let frame = session.execute_logical_plan(plan).await?;
     let schema = Arc::clone(frame.schema().inner());
-    let stream = frame.execute_stream().await?;
-    Ok(Answer::Rows { schema, stream })
+    let (state, plan) = frame.into_parts();
+    Ok(Answer::Rows { schema, stream: stream(&state, plan).await? })
 }
 
 pub(super) fn text_rows(column: &str, lines: Vec<String>) -> Result<Answer> {

@@ -12,9 +12,6 @@ use datafusion::physical_plan::{ExecutionPlan, collect_partitioned, execute_stre
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How DataFusion refuses a plan whose sorts it has lost sight of.
-const NOT_SORTED: &str = "does not satisfy order requirements";
-
 /// All rows of a plan, partitions one after another, computed in parallel.
 ///
 /// # Errors
@@ -43,16 +40,22 @@ pub async fn stream(state: &SessionState, plan: LogicalPlan) -> Result<SendableR
 
 /// A plan that can be carried out.
 ///
-/// DataFusion 55 may push a sort below a UNION ALL in which two columns are one expression, forget there that they are,
-/// and then refuse its own plan as not sorted. Without sorts that are spread over partitions there is nothing to push.
-async fn physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+/// DataFusion 55 sometimes refuses a plan that it has made itself, such as a sort below a UNION ALL in which two columns
+/// are one expression, which it then takes for not sorted. That comes of rows that are spread over partitions: a plan that
+/// is refused is made once more, for one.
+///
+/// # Errors
+/// `Query` as for the first plan.
+pub async fn physical(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     match state.create_physical_plan(plan).await {
-        Err(error) if error.to_string().contains(NOT_SORTED) => {
+        Err(error) => {
             let mut careful = state.clone();
-            careful.config_mut().options_mut().optimizer.repartition_sorts = false;
-            Ok(careful.create_physical_plan(plan).await?)
+            let options = careful.config_mut().options_mut();
+            options.optimizer.repartition_sorts = false;
+            options.execution.target_partitions = 1;
+            Ok(careful.create_physical_plan(plan).await.map_err(|_| error)?)
         }
-        planned => Ok(planned?),
+        Ok(plan) => Ok(plan),
     }
 }
 
