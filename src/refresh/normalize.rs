@@ -45,6 +45,8 @@ pub fn normalize(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan>
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(RewriteSetComparison::new()),
         Arc::new(ReplaceDistinctWithAggregate::new()),
+        // Before subqueries become joins, too: those would stand between a comma join and the WHERE with its keys.
+        Arc::new(EliminateCrossJoin::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
         Arc::new(DecorrelateLateralJoin::new()),

@@ -326,7 +326,10 @@ impl Source for KinesisSource {
     }
 
     fn losses(&self) -> Vec<Loss> {
-        std::mem::take(&mut self.losses.lock())
+        // In the order of the shards, which are read at the same time.
+        let mut losses = std::mem::take(&mut *self.losses.lock());
+        losses.sort_by(|a, b| a.shard.cmp(&b.shard));
+        losses
     }
 
     async fn landed(&self, _to: &Positions) -> Result<()> {
