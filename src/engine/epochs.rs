@@ -181,7 +181,9 @@ impl Engine {
         };
         let mut published = Arc::new(pass).run().await?;
         published.published_us = chrono::Utc::now().timestamp_micros();
-        published.behind_ms = behind_ms;
+        // A source that takes no part is as far behind as it was.
+        published.behind_ms.clone_from(&self.published.borrow().behind_ms);
+        published.behind_ms.extend(behind_ms);
         self.publish(state, published).await
     }
 
