@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Principal;
 use crate::engine::{Answer, Engine, ObjectKind, ViewStatus};
-use crate::epoch::PublishedRecord;
+use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 
@@ -75,6 +75,9 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     async fn status(&self) -> Result<Vec<ViewStatus>>;
+
+    /// See [`Engine::losses`].
+    fn losses(&self) -> Vec<DataLoss>;
 }
 
 #[async_trait]
@@ -89,6 +92,10 @@ impl Backend for Engine {
 
     fn kind(&self, name: &TableName) -> Option<ObjectKind> {
         Engine::kind(self, name)
+    }
+
+    fn losses(&self) -> Vec<DataLoss> {
+        Engine::losses(self)
     }
 
     fn published(&self) -> watch::Receiver<Arc<PublishedRecord>> {

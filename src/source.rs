@@ -70,6 +70,11 @@ pub struct SliceLimits {
     pub records_max: usize,
 }
 
+impl SliceLimits {
+    /// No limits.
+    pub const NONE: Self = Self { payload_bytes_max: usize::MAX, records_max: usize::MAX };
+}
+
 /// What one poll found.
 #[derive(Debug, Clone, Default)]
 pub struct Slice {
@@ -123,6 +128,15 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// # Errors
     /// As `poll`; `DataLoss` when the range is not held any more.
     async fn read(&self, range: &SourceRange) -> Result<Slice>;
+
+    /// Those records in (from, to] that are still there, up to `limits`, as `poll` gave them; the slice's positions tell how
+    /// far it goes, and equal `to` in the end.
+    ///
+    /// # Errors
+    /// As `poll`, but for what is gone.
+    async fn reread(&self, range: &SourceRange, _limits: SliceLimits) -> Result<Slice> {
+        self.read(range).await
+    }
 
     /// What was found to be gone since this was asked last, whether reading went on or stopped.
     fn losses(&self) -> Vec<Loss> {

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::stream;
+use clap::builder::RangedU64ValueParser;
+use futures::{StreamExt, stream};
 use indicatif::ProgressBar;
 use md5::{Digest, Md5};
 use parking_lot::Mutex;
@@ -25,6 +26,10 @@ use crate::source::producer::{Accepted, Producer};
 
 /// Records between two looks at the progress bar and at Ctrl-C.
 const STEP_RECORDS: u64 = 1_000;
+
+/// How often surges come, and how long they last, in seconds.
+const MINUTE_S: u64 = 60;
+const SURGE_S: u64 = 10;
 
 /// Room between the simulator and the file, in bytes.
 const BUFFER_BYTES: usize = 1024 * 1024;
@@ -47,6 +52,12 @@ pub struct Args {
     /// each record, one JSON object a line
     #[arg(long, value_name = "FILE.jsonl", requires = "stream")]
     ledger: Option<PathBuf>,
+    /// Put so many records a second, instead of as many as the stream takes
+    #[arg(long, value_name = "N", requires = "stream", value_parser = RangedU64ValueParser::<u32>::new().range(1..))]
+    rate: Option<u32>,
+    /// Surges: for ten seconds of every minute, so many times the rate
+    #[arg(long, value_name = "TIMES", requires = "rate", default_value_t = 1, value_parser = RangedU64ValueParser::<u32>::new().range(1..=1000))]
+    surge: u32,
     /// Print what was made as one JSON object
     #[arg(long)]
     json: bool,
@@ -67,7 +78,8 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         (Some(path), _) => tokio::task::block_in_place(|| to_file(path, &mut simulator, &bar, &stop)),
         (None, Some(stream)) => {
             let spec = KinesisSpec { stream, endpoint_url: args.endpoint_url, ..KinesisSpec::default() };
-            to_stream(&spec, &mut simulator, &bar, &stop, args.ledger.as_deref()).await
+            let rate = args.rate.map(|per_second| Rate { per_second, surge: args.surge });
+            to_stream(&spec, &mut simulator, &bar, &stop, (rate, args.ledger.as_deref())).await
         }
         (None, None) => {
             Err(Error::new(ErrorKind::Config, "nowhere to put the events").with_hint("give --out or --stream"))
@@ -122,7 +134,7 @@ async fn to_stream(
     events: &mut Simulator,
     bar: &ProgressBar,
     stop: &CancellationToken,
-    ledger: Option<&Path>,
+    (rate, ledger): (Option<Rate>, Option<&Path>),
 ) -> Result<()> {
     let mut producer = Producer::connect(spec).await?;
     let accepted = ledger.map(Accepts::create).transpose()?;
@@ -133,10 +145,40 @@ async fn to_stream(
         if at.is_multiple_of(STEP_RECORDS) {
             bar.set_position(at);
         }
-        (event.partition_key, Bytes::from(event.json))
+        (at, (event.partition_key, Bytes::from(event.json)))
     });
-    producer.put_all(stream::iter(records)).await?;
+    let begun = tokio::time::Instant::now();
+    let paced = stream::iter(records).then(async |(at, record)| {
+        if let Some(due) = rate.map(|rate| begun + rate.due(at)).filter(|due| *due > tokio::time::Instant::now()) {
+            tokio::time::sleep_until(due).await;
+        }
+        record
+    });
+    producer.put_all(paced).await?;
     accepted.map_or(Ok(()), |accepted| accepted.close())
+}
+
+/// How fast records are put.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: u32,
+    /// For ten seconds of every minute, so many times as fast.
+    surge: u32,
+}
+
+impl Rate {
+    /// When a record is put, counted from 1, after the first.
+    fn due(self, record: u64) -> Duration {
+        let calm = (MINUTE_S - SURGE_S) * u64::from(self.per_second);
+        let surging = SURGE_S * u64::from(self.per_second) * u64::from(self.surge);
+        let (minutes, within) = ((record - 1) / (calm + surging), (record - 1) % (calm + surging));
+        let per_second = f64::from(self.per_second);
+        let seconds = match within.checked_sub(calm) {
+            None => within as f64 / per_second,
+            Some(within) => (MINUTE_S - SURGE_S) as f64 + within as f64 / per_second / f64::from(self.surge),
+        };
+        Duration::from_secs(minutes * MINUTE_S) + Duration::from_secs_f64(seconds)
+    }
 }
 
 /// The file of accepted records.
@@ -181,4 +223,20 @@ impl Accepts {
 
 fn not_written(path: &Path, error: &std::io::Error) -> Error {
     Error::new(ErrorKind::Storage, format!("{} cannot be written", path.display())).with_detail(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_due_at_their_rate() {
+        let due = |rate: Rate, record| rate.due(record).as_secs_f64();
+        let even = Rate { per_second: 100, surge: 1 };
+        assert_eq!([1, 101, 6_001, 12_051].map(|record| due(even, record)), [0.0, 1.0, 60.0, 120.5]);
+        // 50 seconds at 100, then 10 at 2,000: 25,000 records a minute.
+        let surging = Rate { per_second: 100, surge: 20 };
+        let times = [1, 5_001, 7_001, 24_999, 25_001, 25_101].map(|record| due(surging, record));
+        assert_eq!(times, [0.0, 50.0, 51.0, 59.999, 60.0, 61.0]);
+    }
 }

@@ -1,9 +1,9 @@
 //! Reading records again, for those that a view does not hold: they came before it began, or were taken out of it.
 //!
 //! ```text
-//!  since an instant ─▶ poll, slice by slice ─▶ no further than what has been published (the rest is yet to come)
-//!                                           ─▶ rows that the view does not hold: by shard, sequence number, sub-sequence
-//!                                           ─▶ an epoch of their own: the positions stay, the views above follow
+//!  since an instant, to the published positions ─▶ reread, slice by slice
+//!                                               ─▶ rows that the view does not hold: by shard, sequence number, sub-sequence
+//!                                               ─▶ an epoch of their own: the positions stay, the views above follow
 //! ```
 //!
 //! The epoch's record names the range. Carried out again after a crash, it takes the same rows: those that the view did not
@@ -23,7 +23,7 @@ use twox_hash::XxHash3_128;
 use crate::engine::due::due;
 use crate::engine::epochs::views_due;
 use crate::engine::{Engine, State};
-use crate::epoch::{Again, EpochRecord, Position, Positions, SequenceNumber, SourceRange};
+use crate::epoch::{Again, EpochRecord, Positions, SourceRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 
@@ -50,36 +50,39 @@ impl Engine {
     pub async fn backfill(&self, view: &TableName, since_ms: i64) -> Result<Backfilled> {
         self.recover().await?;
         let mut done = Backfilled::default();
-        let mut at: Option<Positions> = None;
+        let mut range: Option<SourceRange> = None;
         loop {
             let mut state = self.state.lock().await;
             let name = self.source_of(&state, view)?;
             let source = self.source(&mut state, &name).await?;
-            let landed = self.published.borrow().sources.get(&name).cloned().ok_or_else(|| {
-                Error::new(ErrorKind::Config, format!("nothing has been read of {name} yet"))
-                    .with_hint("start flash run: with the option 'start' 'trim_horizon' it reads all there is")
-            })?;
-            let from = match at.take() {
-                Some(at) => at,
-                None => source.since(since_ms).await?,
+            let whole = match range.take() {
+                Some(range) => range,
+                None => SourceRange { from: source.since(since_ms).await?, to: self.landed(&name)? },
             };
-            let slice = self.noted(&name, source.as_ref(), source.poll(Some(&from), self.slice)).await?;
-            let range = SourceRange { from, to: slice.to.clone() };
-            let again = Again { source: name, view: view.clone(), range };
-            let (read, rows) = self.missing(&state, &again, &landed, slice.batches).await?;
-            done.read += read;
+            let slice = self.noted(&name, source.as_ref(), source.reread(&whole, self.slice)).await?;
+            let again = SourceRange { from: whole.from, to: slice.to.clone() };
+            let rows = self.missing(&state, view, slice.batches).await?;
+            done.read += slice.records as u64;
             let came = rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
             if came > 0 {
+                let again = Again { source: name, view: view.clone(), range: again };
                 self.land(&mut state, again, rows).await?;
                 done.landed += came;
             }
-            if slice.caught_up && slice.records == 0
-                || slice.to.shards.iter().all(|(id, at)| is_behind(at, landed.shards.get(id)))
-            {
+            if slice.to.shards == whole.to.shards {
                 return Ok(done);
             }
-            at = Some(slice.to);
+            range = Some(SourceRange { from: slice.to, to: whole.to });
         }
+    }
+
+    /// As far as a source has been read and published.
+    fn landed(&self, source: &TableName) -> Result<Positions> {
+        let positions = self.published.borrow().sources.get(source).cloned();
+        positions.ok_or_else(|| {
+            Error::new(ErrorKind::Config, format!("nothing has been read of {source} yet"))
+                .with_hint("start flash run: with the option 'start' 'trim_horizon' it reads all there is")
+        })
     }
 
     /// The source that a view reads.
@@ -100,32 +103,23 @@ impl Engine {
         }
     }
 
-    /// Rows of a slice that have been read and are not in the view; how many have been read.
+    /// Those rows that are not in the view.
     pub(super) async fn missing(
         &self,
         state: &State,
-        again: &Again,
-        landed: &Positions,
+        view: &TableName,
         batches: Vec<RecordBatch>,
-    ) -> Result<(u64, Vec<RecordBatch>)> {
-        let mut read = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let batch = filter_record_batch(&batch, &has_been_read(&batch, landed)?)?;
-            if batch.num_rows() > 0 {
-                read.push(batch);
-            }
-        }
-        let rows = read.iter().map(|batch| batch.num_rows() as u64).sum();
-        let held = self.held(state, &again.view, &read).await?;
+    ) -> Result<Vec<RecordBatch>> {
+        let held = self.held(state, view, &batches).await?;
         let mut missing = Vec::new();
-        for batch in read {
+        for batch in batches {
             let mask = identities(&batch)?.into_iter().map(|id| Some(!held.contains(&id))).collect::<BooleanArray>();
             let batch = filter_record_batch(&batch, &mask)?;
             if batch.num_rows() > 0 {
                 missing.push(batch);
             }
         }
-        Ok((rows, missing))
+        Ok(missing)
     }
 
     /// The identities of the view's rows that arrived when these did.
@@ -171,34 +165,6 @@ impl Engine {
         state.unfinished = Some(record.clone());
         self.carry_out(state, record, BTreeMap::from([(again.source, rows)]), BTreeMap::new()).await.map(|_| ())
     }
-}
-
-/// Rows that these positions have passed; the others are yet to come, the usual way.
-fn has_been_read(batch: &RecordBatch, landed: &Positions) -> Result<BooleanArray> {
-    let (shards, sequences) = (text(batch, IDENTITY[0])?, text(batch, IDENTITY[1])?);
-    let arrived = batch.column_by_name(ARRIVED).map(|column| column.as_primitive::<TimestampMicrosecondType>());
-    let passed = |row: usize| match landed.shards.get(shards.value(row)) {
-        Some(Position::End) => true,
-        Some(Position::After(last)) => SequenceNumber(sequences.value(row).to_string()) <= *last,
-        Some(Position::AtTimestamp(ms)) => arrived.is_some_and(|arrived| arrived.value(row) < ms * 1000),
-        Some(Position::TrimHorizon | Position::Offset { .. }) | None => false,
-    };
-    Ok((0..batch.num_rows()).map(|row| Some(passed(row))).collect())
-}
-
-/// A shard needs no more reading again: what comes next in it has not been published.
-fn is_behind(at: &Position, landed: Option<&Position>) -> bool {
-    match (at, landed) {
-        (Position::End, _) | (_, None | Some(Position::TrimHorizon)) => true,
-        (Position::After(at), Some(Position::After(landed))) => at >= landed,
-        (Position::AtTimestamp(at), Some(Position::AtTimestamp(landed))) => at >= landed,
-        _ => false,
-    }
-}
-
-fn text<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a arrow::array::StringArray> {
-    let column = batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
-    column.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no column {name} of text")))
 }
 
 /// A hash of what tells each row from others.

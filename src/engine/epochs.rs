@@ -27,7 +27,7 @@ use crate::parser::SourceFormat;
 use crate::refresh::classify::{Shape, moves_anywhere};
 use crate::refresh::compile::ReadableKind;
 use crate::refresh::pass::{self, Marks, with_epoch};
-use crate::source::{self, Slice, Source};
+use crate::source::{self, Slice, SliceLimits, Source};
 use crate::storage::MaintainOptions;
 
 /// Folder of the epoch records.
@@ -144,9 +144,9 @@ impl Engine {
         }
         if let Some(again) = &record.again {
             let source = self.source(state, &again.source).await?;
-            let slice = self.noted(&again.source, source.as_ref(), source.read(&again.range)).await?;
-            let landed = self.published.borrow().sources.get(&again.source).cloned().unwrap_or_default();
-            rows.insert(again.source.clone(), self.missing(state, again, &landed, slice.batches).await?.1);
+            let reread = source.reread(&again.range, SliceLimits::NONE);
+            let slice = self.noted(&again.source, source.as_ref(), reread).await?;
+            rows.insert(again.source.clone(), self.missing(state, &again.view, slice.batches).await?);
         }
         tracing::info!(epoch = record.epoch, "carrying out again an epoch that was not published");
         self.carry_out(state, record, rows, BTreeMap::new()).await

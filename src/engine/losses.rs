@@ -22,6 +22,11 @@ const DATA_LOSS: &str = "_flash/data_loss";
 const LOADED_MAX: usize = 1_000;
 
 impl Engine {
+    /// What sources have lost: the newest thousand at the start, and all since. In the order in which it was found.
+    pub fn losses(&self) -> Vec<DataLoss> {
+        self.losses.read().clone()
+    }
+
     /// What a source answers; what it has lost is written down first.
     pub(super) async fn noted(
         &self,

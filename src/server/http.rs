@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backend, page};
 use crate::engine::ViewStatus;
-use crate::epoch::PublishedRecord;
+use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 
@@ -124,6 +124,7 @@ async fn metrics(State(site): State<Arc<Site>>) -> Response {
     let mut text = String::new();
     gauges(&mut text, &record, &views);
     sources(&mut text, &record);
+    losses(&mut text, &site.backend.losses());
     counters(&mut text, &site.tally.lock());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
@@ -170,6 +171,14 @@ fn sources(text: &mut String, record: &PublishedRecord) {
             line(text, name, &labels, seconds(behind.get(shard).copied().unwrap_or(0), 1000.0));
         }
     }
+}
+
+fn losses(text: &mut String, losses: &[DataLoss]) {
+    let mut by_source: BTreeMap<String, usize> = BTreeMap::new();
+    losses.iter().for_each(|found| *by_source.entry(found.source.to_string()).or_default() += 1);
+    let name = "flash_source_data_losses_total";
+    family(text, name, "counter", "Times that records of the source were found gone unread; see system.data_loss.");
+    by_source.iter().for_each(|(source, count)| line(text, name, &format!("source=\"{}\"", label(source)), count));
 }
 
 fn counters(text: &mut String, tally: &Tally) {

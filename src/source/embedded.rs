@@ -272,6 +272,10 @@ impl Source for EmbeddedSource {
         self.inner.read(range).await
     }
 
+    async fn reread(&self, range: &SourceRange, limits: SliceLimits) -> Result<Slice> {
+        self.inner.reread(range, limits).await
+    }
+
     fn losses(&self) -> Vec<Loss> {
         self.inner.losses()
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!  poll(from) ─▶ shards listed (now and then, and when one ends) ─▶ lineage::plan ─▶ eligible shards
 //!                                                                                      │ one task each
-//!     Slice ◀── rows by shard, then sequence ◀── shard::Job::run (GetRecords ⇄ decide::next, pace, budget) ◀┘
+//!     Slice ◀── rows by shard, then sequence ◀── shard::Job::run (reader::Reader ⇄ decide::next, pace, budget) ◀┘
 //! ```
 //!
 //! - Parents are read to their end before their children; a shard that is found later starts at its beginning.
@@ -22,11 +22,11 @@ mod decode;
 mod lineage;
 mod look;
 mod page;
+mod reader;
 mod shard;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::config::Credentials;
@@ -34,22 +34,15 @@ use tokio::sync::{Mutex, OnceCell, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{KinesisSpec, OnDataLoss, Slice, SliceLimits, Source};
+use super::{KinesisSpec, Slice, SliceLimits, Source};
 use crate::epoch::{Loss, Position, Positions, SourceRange};
 use crate::error::{Error, ErrorKind, Result};
 use client::Connection;
 use lineage::Shard;
-use shard::{Cursor, Goal, Job, Outcome};
+use shard::{Cursor, Goal, Job, Outcome, Stream};
 
 /// Shards that are read at the same time.
 const CONCURRENT_READS_MAX: usize = 32;
-/// How long one poll waits for the pace or after faults.
-const POLL_WAIT_MAX: Duration = Duration::from_secs(1);
-/// How long one range may take to be read again, waits included.
-const READ_WAIT_MAX: Duration = Duration::from_secs(120);
-
-/// How often it is said that records may expire unread.
-const WARN_EVERY: Duration = Duration::from_secs(600);
 
 /// What helps against a loss.
 const LOSS_HINT: &str = "they expired before they were read: lengthen the stream's retention. What is landed is whole; \
@@ -104,6 +97,8 @@ struct State {
     shards: BTreeMap<String, Shard>,
     listed_at: Option<Instant>,
     cursors: HashMap<String, Cursor>,
+    /// The ARN of the enhanced fan-out consumer to read through.
+    consumer: Option<String>,
     /// When it was said last that records may expire unread.
     warned_at: Option<Instant>,
     /// Records and bytes of the slices so far: what the next one's records are taken to weigh.
@@ -137,60 +132,60 @@ impl KinesisSource {
         self.connection.get_or_try_init(|| Connection::open(&self.spec, self.behaviour.credentials.clone())).await
     }
 
-    fn job(
-        &self,
-        connection: &Connection,
-        retention_ms: i64,
-        (id, shard): (&str, &Shard),
-        cursor: Cursor,
-        goal: Goal,
-    ) -> Job {
-        let wait = if matches!(goal, Goal::Until(_)) { READ_WAIT_MAX } else { POLL_WAIT_MAX };
-        Job {
-            connection: connection.clone(),
-            stream: self.spec.name().to_string(),
-            shard: id.to_string(),
-            cursor,
-            closed: shard.closed,
-            owned: shard.owned,
+    /// What all shards are read with.
+    async fn stream(&self, retention_ms: i64) -> Result<Arc<Stream>> {
+        Ok(Arc::new(Stream {
+            connection: self.connection().await?.clone(),
+            name: self.spec.name().to_string(),
             prove: self.behaviour.embedded.is_none(),
             retention_ms,
             on_data_loss: self.spec.on_data_loss,
             losses: Arc::clone(&self.losses),
             pace: self.behaviour.pace,
-            goal,
-            deadline: Instant::now() + wait,
-        }
+        }))
     }
 }
 
 impl KinesisSource {
-    /// Say so, now and then, when half of the time is gone in which records are kept.
-    fn warn_if_late(&self, state: &mut State, behind_ms: &BTreeMap<String, i64>) {
-        let Some((shard, behind)) = behind_ms.iter().max_by_key(|(_, behind)| **behind) else { return };
-        let is_late = state.retention_ms > 0 && behind.saturating_mul(2) > state.retention_ms;
-        if is_late && state.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
-            state.warned_at = Some(Instant::now());
-            let (behind_h, kept_h) = (behind / 3_600_000, state.retention_ms / 3_600_000);
-            tracing::warn!(source = %self.describe(), %shard, behind_h, kept_h, "records may expire before they are read");
-        }
-    }
-
-    /// A shard is not listed any more, and was not read to its end.
-    fn gone(&self, shard: &str, after: Position) -> Result<()> {
-        let error =
-            Error::new(ErrorKind::DataLoss, format!("shard {shard} of {} is gone before it was read", self.describe()))
-                .with_detail(format!("it was read as far as {after:?}"))
-                .with_hint(LOSS_HINT);
-        let reason = "the shard is not listed any more".to_string();
-        self.losses.lock().push(Loss { shard: shard.to_string(), after, next: None, reason });
-        match self.spec.on_data_loss {
-            OnDataLoss::Fail => Err(error),
-            OnDataLoss::Continue => {
-                tracing::warn!(%error, "going on without it");
-                Ok(())
+    /// Every shard as far as the range goes, or the goal's budget.
+    async fn read_range(&self, range: &SourceRange, goal: Goal) -> Result<Slice> {
+        let mut slice = Slice { to: range.to.clone(), caught_up: true, ..Slice::default() };
+        let (from, shards, retention_ms) = {
+            let mut state = self.state.lock().await;
+            self.look_if_due(&mut state, Some(&range.to)).await?;
+            if self.current(&state, &range.to)?.is_none() {
+                return Ok(slice);
+            }
+            // A first range of an older life of the embedded stream starts at the beginning of this one.
+            (self.current(&state, &range.from)?.unwrap_or_default(), state.shards.clone(), state.retention_ms)
+        };
+        let stream = self.stream(retention_ms).await?;
+        let mut jobs = Vec::new();
+        for (id, to) in &range.to.shards {
+            let at = from.shards.get(id).cloned().unwrap_or(Position::TrimHorizon);
+            if at == *to || *to == Position::TrimHorizon {
+                continue;
+            }
+            match shards.get(id) {
+                Some(shard) => {
+                    let shard = Shard { closed: *to == Position::End, ..shard.clone() };
+                    let goal = Goal { until: Some(to.clone()), ..goal.clone() };
+                    jobs.push(Job::new(&stream, id, &shard, Cursor::new(at), goal));
+                }
+                None if goal.owed => self.gone(id, at)?,
+                None => {}
             }
         }
+        for outcome in run_all(jobs).await? {
+            slice.records += outcome.rows.records;
+            slice.payload_bytes += outcome.rows.payload_bytes;
+            slice.batches.extend(outcome.rows.batches);
+            if !outcome.done {
+                slice.to.shards.insert(outcome.shard, outcome.cursor.position);
+            }
+        }
+        slice.batches = super::rows::coalesce(slice.batches)?;
+        Ok(slice)
     }
 }
 
@@ -254,14 +249,14 @@ impl Source for KinesisSource {
                 }
             }
         };
-        let connection = self.connection().await?;
+        let stream = self.stream(state.retention_ms).await?;
         let budget = Arc::new(budget::Budget::new(limits, state.usual));
         let jobs = plan.eligible.iter().map(|id| {
             let at = &plan.positions[id];
             let cursor = state.cursors.remove(id).filter(|cursor| cursor.position == *at);
             let cursor = cursor.unwrap_or_else(|| Cursor::new(at.clone()));
-            let goal = Goal::Budget(Arc::clone(&budget));
-            self.job(connection, state.retention_ms, (id, &state.shards[id]), cursor, goal)
+            let goal = Goal { budget: Some(Arc::clone(&budget)), ..Goal::default() };
+            Job { consumer: state.consumer.clone(), ..Job::new(&stream, id, &state.shards[id], cursor, goal) }
         });
         let outcomes = run_all(jobs.collect()).await?;
         state.usual = budget.usual();
@@ -278,6 +273,9 @@ impl Source for KinesisSource {
                 behind_ms.insert(outcome.shard.clone(), outcome.behind_ms);
             }
             slice.batches.extend(outcome.rows.batches);
+            if outcome.consumer_gone {
+                (state.consumer, state.listed_at) = (None, None);
+            }
             if ended {
                 // Its children may be read now, or aren't listed yet.
                 state.listed_at = None;
@@ -292,37 +290,12 @@ impl Source for KinesisSource {
     }
 
     async fn read(&self, range: &SourceRange) -> Result<Slice> {
-        let mut slice = Slice { to: range.to.clone(), caught_up: true, ..Slice::default() };
-        let (from, shards, retention_ms) = {
-            let mut state = self.state.lock().await;
-            self.look_if_due(&mut state, Some(&range.to)).await?;
-            if self.current(&state, &range.to)?.is_none() {
-                return Ok(slice);
-            }
-            // A first range of an older life of the embedded stream starts at the beginning of this one.
-            (self.current(&state, &range.from)?.unwrap_or_default(), state.shards.clone(), state.retention_ms)
-        };
-        let connection = self.connection().await?;
-        let mut jobs = Vec::new();
-        for (id, to) in &range.to.shards {
-            let at = from.shards.get(id).cloned().unwrap_or(Position::TrimHorizon);
-            if at == *to || *to == Position::TrimHorizon {
-                continue;
-            }
-            let Some(shard) = shards.get(id) else {
-                self.gone(id, at)?;
-                continue;
-            };
-            let shard = Shard { closed: *to == Position::End, ..shard.clone() };
-            jobs.push(self.job(connection, retention_ms, (id, &shard), Cursor::new(at), Goal::Until(to.clone())));
-        }
-        for outcome in run_all(jobs).await? {
-            slice.records += outcome.rows.records;
-            slice.payload_bytes += outcome.rows.payload_bytes;
-            slice.batches.extend(outcome.rows.batches);
-        }
-        slice.batches = super::rows::coalesce(slice.batches)?;
-        Ok(slice)
+        self.read_range(range, Goal { owed: true, ..Goal::default() }).await
+    }
+
+    async fn reread(&self, range: &SourceRange, limits: SliceLimits) -> Result<Slice> {
+        let budget = Arc::new(budget::Budget::new(limits, self.state.lock().await.usual));
+        self.read_range(range, Goal { budget: Some(budget), ..Goal::default() }).await
     }
 
     fn losses(&self) -> Vec<Loss> {

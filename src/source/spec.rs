@@ -66,6 +66,8 @@ pub struct KinesisSpec {
     pub on_data_loss: OnDataLoss,
     /// The part of what Kinesis grants to all readers of a shard that this one takes, in percent, from 1 to 100.
     pub read_percent: u32,
+    /// The enhanced fan-out consumer to read through, which is registered where there is none; polling without one.
+    pub consumer: Option<String>,
 }
 
 impl Default for KinesisSpec {
@@ -77,6 +79,7 @@ impl Default for KinesisSpec {
             start: Start::default(),
             on_data_loss: OnDataLoss::default(),
             read_percent: 100,
+            consumer: None,
         }
     }
 }
@@ -88,7 +91,7 @@ pub struct FilesSpec {
     pub location: String,
 }
 
-const KINESIS_OPTIONS: [&str; 5] = ["start", "region", "endpoint_url", "on_data_loss", "read_share"];
+const KINESIS_OPTIONS: [&str; 6] = ["start", "region", "endpoint_url", "on_data_loss", "read_share", "consumer"];
 
 impl SourceSpec {
     /// From `STORED AS format LOCATION 'location' OPTIONS (...)`.
@@ -126,6 +129,7 @@ impl SourceSpec {
                 if let Some(share) = options.get("read_share") {
                     spec.read_percent = parse_read_share(share)?;
                 }
+                spec.consumer = options.get("consumer").map(|name| parse_consumer(name)).transpose()?;
                 Ok(Self::Kinesis(spec))
             }
             Format::Jsonl if location.is_empty() => {
@@ -162,13 +166,18 @@ fn parse_kinesis(location: &str) -> Result<KinesisSpec> {
     };
     let from_arn = arn_parts(stream).map(|(region, _)| region);
     let name = arn_parts(stream).map_or(stream, |(_, name)| name);
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if name.is_empty() || name.len() > 128 || !name.chars().all(is_name) {
+    if !is_name(name) {
         return Err(Error::new(ErrorKind::Definition, format!("\"{location}\" does not name a Kinesis stream"))
             .with_hint("write kinesis://region/stream, such as kinesis://ap-south-1/E_com"));
     }
     let region = region.or(from_arn).map(str::to_string);
     Ok(KinesisSpec { stream: stream.to_string(), region, ..KinesisSpec::default() })
+}
+
+/// A name of a stream or of a consumer.
+fn is_name(name: &str) -> bool {
+    let may_be = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=128).contains(&name.len()) && name.chars().all(may_be)
 }
 
 /// Region and stream name of `arn:aws:kinesis:REGION:ACCOUNT:stream/NAME`.
@@ -211,6 +220,14 @@ fn parse_read_share(text: &str) -> Result<u32> {
         _ => Err(Error::new(ErrorKind::Definition, format!("option read_share does not take '{text}'"))
             .with_hint("a percentage of what Kinesis grants to all readers of a shard, from '1 %' to '100 %'")),
     }
+}
+
+fn parse_consumer(name: &str) -> Result<String> {
+    if is_name(name) {
+        return Ok(name.to_string());
+    }
+    Err(Error::new(ErrorKind::Definition, format!("option consumer does not take '{name}'"))
+        .with_hint("the name of an enhanced fan-out consumer: up to 128 letters, digits, '_', '.' and '-'"))
 }
 
 fn parse_on_data_loss(text: &str) -> Result<OnDataLoss> {
@@ -268,7 +285,7 @@ mod tests {
         assert_eq!(error.message(), "a KINESIS table has no option \"strat\"");
         assert_eq!(
             error.hint(),
-            Some("the options of a KINESIS table are start, region, endpoint_url, on_data_loss, read_share")
+            Some("the options of a KINESIS table are start, region, endpoint_url, on_data_loss, read_share, consumer")
         );
         let share = |text| match kinesis("E_com", &[("read_share", text)]) {
             Ok(SourceSpec::Kinesis(spec)) => Some(spec.read_percent),
@@ -278,6 +295,9 @@ mod tests {
             ["40 %", "7%", "100", "0 %", "101", "much"].map(share),
             [Some(40), Some(7), Some(100), None, None, None]
         );
+        let SourceSpec::Kinesis(spec) = kinesis("E_com", &[("consumer", "flash")]).unwrap() else { panic!() };
+        assert_eq!(spec.consumer.as_deref(), Some("flash"));
+        assert!(kinesis("E_com", &[("consumer", "a b")]).unwrap_err().message().ends_with("does not take 'a b'"));
         let SourceSpec::Kinesis(spec) = kinesis("E_com", &[("on_data_loss", "Continue")]).unwrap() else { panic!() };
         assert_eq!(spec.on_data_loss, OnDataLoss::Continue);
         assert!(kinesis("E_com", &[("on_data_loss", "skip")]).unwrap_err().hint().unwrap().contains("'continue'"));

@@ -6,12 +6,13 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::Credentials;
 use aws_sdk_kinesis::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
-use aws_sdk_kinesis::types::RecordDistributionStrategy;
+use aws_sdk_kinesis::types::{ConsumerStatus, RecordDistributionStrategy};
 
 use super::aggregate::HashRange;
 use super::lineage::Shard;
@@ -21,6 +22,9 @@ use crate::source::KinesisSpec;
 
 /// Attempts of a call that describes or lists; reading and writing have their own retries.
 const ATTEMPTS_MAX: u32 = 3;
+/// Looks whether a consumer is ready, and the wait between two of them.
+const CONSUMER_LOOKS_MAX: u32 = 60;
+const CONSUMER_LOOK_WAIT: Duration = Duration::from_millis(500);
 /// Pages of shards; a page holds up to 1,000.
 const SHARD_PAGES_MAX: usize = 100;
 
@@ -40,6 +44,7 @@ pub(in crate::source) struct Connection {
 /// A stream as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Description {
+    pub(super) arn: String,
     /// When it was made, which tells it from another of its name.
     pub(super) created: String,
     /// A record's key decides on its shard, not the service.
@@ -98,7 +103,34 @@ impl Connection {
         let created = created.to_millis().map_or_else(|_| created.secs().to_string(), |ms| ms.to_string());
         let by_key = summary.record_distribution_strategy != Some(RecordDistributionStrategy::Auto);
         let retention_ms = i64::from(summary.retention_period_hours) * 3_600_000;
-        Ok(Description { created, by_key, retention_ms })
+        Ok(Description { arn: summary.stream_arn, created, by_key, retention_ms })
+    }
+
+    /// The ARN of the enhanced fan-out consumer of this name, which is registered where there is none.
+    pub(super) async fn consumer(&self, stream_arn: &str, name: &str) -> Result<String> {
+        let mut last = Fault::Passing("it was not ready in time".into());
+        for _ in 0..CONSUMER_LOOKS_MAX {
+            let call = self.patient.describe_stream_consumer().stream_arn(stream_arn).consumer_name(name);
+            let found = call.send().await.map_err(|error| fault(&error));
+            match found.map(|answer| answer.consumer_description) {
+                Ok(Some(consumer)) if consumer.consumer_status == ConsumerStatus::Active => {
+                    return Ok(consumer.consumer_arn);
+                }
+                Ok(_) => {}
+                Err(Fault::NotFound(_)) => {
+                    let call = self.patient.register_stream_consumer().stream_arn(stream_arn).consumer_name(name);
+                    if let Err(error) = call.send().await {
+                        last = fault(&error);
+                    }
+                }
+                Err(fault) => last = fault,
+            }
+            if matches!(last, Fault::Refused(_) | Fault::Invalid(_)) {
+                break;
+            }
+            tokio::time::sleep(CONSUMER_LOOK_WAIT).await;
+        }
+        Err(self.error(&format!("register the consumer {name} of"), &last))
     }
 
     /// Every shard that is listed, open or closed.
@@ -188,6 +220,8 @@ fn by_code(code: &str, message: String) -> Fault {
         "ProvisionedThroughputExceededException"
         | "LimitExceededException"
         | "KMSThrottlingException"
+        // Another subscription of this consumer began less than five seconds ago, or the consumer is being made.
+        | "ResourceInUseException"
         | "ThrottlingException"
         | "Throttling" => Fault::Throttled,
         "ExpiredIteratorException" => Fault::Expired,
@@ -197,7 +231,6 @@ fn by_code(code: &str, message: String) -> Fault {
         | "InternalFailureException"
         | "ServiceUnavailable"
         | "ServiceUnavailableException"
-        | "ResourceInUseException"
         | "RequestTimeout"
         | "" => Fault::Passing(format!("{code} {message}").trim().to_string()),
         _ => Fault::Refused(format!("{code}: {message}")),

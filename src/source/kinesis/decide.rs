@@ -1,10 +1,10 @@
 //! What to do next with one shard. Pure.
 //!
 //! ```text
-//!  position ──iterator_for──▶ Want ──GetShardIterator──▶ iterator ──GetRecords──▶ Answer ──next──▶ Next
-//!                               ▲                                                                 │
-//!                               └────────────── Renew (expired), ReadOn, BackOff ◀────────────────┤
-//!                                                CaughtUp, Yield, Ended: the shard's part is done ◀┘
+//!  position ──iterator_for──▶ Want ──Reader::open──▶ reader ──Reader::page──▶ Answer ──next──▶ Next
+//!                               ▲                                                            │
+//!                               └────────────── Renew (expired), ReadOn, BackOff ◀───────────┤
+//!                                          CaughtUp, Yield, Ended: the shard's part is done ◀┘
 //! ```
 
 use std::time::Duration;
@@ -60,6 +60,11 @@ pub(super) enum Answer {
         /// There is no next iterator: the shard is closed and read.
         ended: bool,
     },
+    /// Nothing has been sent since the last answer.
+    Silence {
+        /// There was more then, or nothing was known.
+        behind: bool,
+    },
     /// No records, for a reason.
     Fault(Fault),
 }
@@ -90,7 +95,7 @@ pub(super) enum Next {
     Yield,
     /// Nothing more for ever.
     Ended,
-    /// A new iterator from the last record that was read.
+    /// A new reader from the last record that was read.
     Renew,
     /// The same again, after up to this time.
     BackOff(Duration),
@@ -129,6 +134,8 @@ pub(super) fn next(answer: &Answer, mood: Mood) -> Next {
         }
         Answer::Page { .. } if mood.expects => Next::Lost { ended: false },
         Answer::Page { .. } => Next::CaughtUp,
+        Answer::Silence { behind } if *behind || mood.closed || mood.expects => Next::Yield,
+        Answer::Silence { .. } => Next::CaughtUp,
         Answer::Fault(Fault::Expired) => Next::Renew,
         Answer::Fault(Fault::Throttled) => Next::BackOff(back_off(mood.faults)),
         Answer::Fault(Fault::Passing(_)) if mood.faults < FAULTS_MAX => Next::BackOff(back_off(mood.faults)),
@@ -210,6 +217,11 @@ mod tests {
             (page(0, false, 1000, false), Mood { retention_ms: 0, ..expects }, Next::ReadOn),
             (page(0, false, 0, true), expects, Next::Lost { ended: true }),
             (Answer::Fault(Fault::Expired), tired, Next::Renew),
+            // A subscription that says nothing has nothing, unless it owes something.
+            (Answer::Silence { behind: false }, open, Next::CaughtUp),
+            (Answer::Silence { behind: true }, open, Next::Yield),
+            (Answer::Silence { behind: false }, closed, Next::Yield),
+            (Answer::Silence { behind: false }, expects, Next::Yield),
             // Throttling never fails, other faults do in the end.
             (Answer::Fault(Fault::Throttled), tired, Next::BackOff(BACK_OFF_MAX)),
             (passing(), open, Next::BackOff(BACK_OFF_MIN)),

@@ -1,16 +1,19 @@
-//! What the stream is now: its shards, which life of it this is, and what positions mean in it.
+//! What the stream is now: its shards, which life of it this is, what positions mean in it, and what is late or gone.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{KinesisSource, State, lineage, now_ms};
-use crate::epoch::{Position, Positions};
+use super::{KinesisSource, LOSS_HINT, State, lineage, now_ms};
+use crate::epoch::{Loss, Position, Positions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::{Source, Start};
+use crate::source::{OnDataLoss, Source, Start};
 
 /// How often shards are listed when nothing else asks for it.
 const LIST_EVERY: Duration = Duration::from_secs(10);
+/// How often it is said that records may expire unread.
+const WARN_EVERY: Duration = Duration::from_secs(600);
 
 impl KinesisSource {
     /// List the shards and look which life of the stream this is.
@@ -20,6 +23,12 @@ impl KinesisSource {
             Some(incarnation) => (incarnation.clone(), true, 0),
             None => {
                 let stream = connection.describe().await?;
+                if state.incarnation.as_ref() != Some(&stream.created) {
+                    state.consumer = None;
+                }
+                if let (None, Some(name)) = (&state.consumer, &self.spec.consumer) {
+                    state.consumer = Some(connection.consumer(&stream.arn, name).await?);
+                }
                 (stream.created, stream.by_key, stream.retention_ms)
             }
         };
@@ -82,6 +91,31 @@ impl KinesisSource {
                     .with_hint("name the new stream in a new source, or drop this source's views and start them anew"))
             }
             _ => Ok(Some(from.clone())),
+        }
+    }
+
+    /// Say so, now and then, when half of the time is gone in which records are kept.
+    pub(super) fn warn_if_late(&self, state: &mut State, behind_ms: &BTreeMap<String, i64>) {
+        let Some((shard, behind)) = behind_ms.iter().max_by_key(|(_, behind)| **behind) else { return };
+        let is_late = state.retention_ms > 0 && behind.saturating_mul(2) > state.retention_ms;
+        if is_late && state.warned_at.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
+            state.warned_at = Some(Instant::now());
+            let (behind_h, kept_h) = (behind / 3_600_000, state.retention_ms / 3_600_000);
+            tracing::warn!(source = %self.describe(), %shard, behind_h, kept_h, "records may expire before they are read");
+        }
+    }
+
+    /// A shard is not listed any more, and was not read to its end.
+    pub(super) fn gone(&self, shard: &str, after: Position) -> Result<()> {
+        let error =
+            Error::new(ErrorKind::DataLoss, format!("shard {shard} of {} is gone before it was read", self.describe()))
+                .with_detail(format!("it was read as far as {after:?}"))
+                .with_hint(LOSS_HINT);
+        let reason = "the shard is not listed any more".to_string();
+        self.losses.lock().push(Loss { shard: shard.to_string(), after, next: None, reason });
+        match self.spec.on_data_loss {
+            OnDataLoss::Fail => Err(error),
+            OnDataLoss::Continue => Ok(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One page of one shard: get it, and make rows of it.
 //!
 //! ```text
-//!  no iterator? ─▶ GetShardIterator at the position ─▶ GetRecords ─▶ records
+//!  no reader? ─▶ Reader::open at the position ─▶ Reader::page ─▶ records
 //!    first after a resume: the record that was read last, as proof; left out
 //!    first after an instant: records from before it; left out
 //!    beyond the end of a range: left out
@@ -9,15 +9,14 @@
 //!  ─▶ rows, and the position after the last of them
 //! ```
 
-use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
-use aws_sdk_kinesis::primitives::DateTime;
-use aws_sdk_kinesis::types::{Record, ShardIteratorType};
+use aws_sdk_kinesis::types::Record;
 use tokio::time::Instant;
 
 use super::budget::READ_RECORDS_MAX;
-use super::client::{Fault, fault};
+use super::client::Fault;
 use super::decide::{Answer, Want, iterator_for};
-use super::shard::{Goal, Job};
+use super::reader::{Page, Reader};
+use super::shard::Job;
 use super::{aggregate, decode, now_ms};
 use crate::epoch::{Position, SequenceNumber};
 use crate::error::{Error, ErrorKind, Result};
@@ -38,72 +37,85 @@ pub(super) struct Read {
 }
 
 impl Job {
-    /// One GetRecords, with a GetShardIterator before it where there is no iterator.
+    /// One page, from a reader that is opened where there is none.
     pub(super) async fn read(&mut self, limit: usize, rows: &mut RowBuilder) -> Result<Read> {
-        let empty = Answer::Page { records: 0, full: false, behind_ms: 0, ended: false };
         let nothing = |answer| Ok(Read { answer, records: 0, payload_bytes: 0, reached: false });
-        if self.cursor.iterator.is_none() {
-            let Some(want) = iterator_for(&self.cursor.position, self.prove) else {
-                let message = format!("{:?} is not a position of shard {}", self.cursor.position, self.shard);
-                return Err(Error::new(ErrorKind::Corrupt, message));
-            };
-            if matches!(want, Want::AtTimestamp(at) if at > now_ms()) {
-                return nothing(empty);
-            }
-            match self.iterator(&want).await {
-                Ok(iterator) => self.cursor.iterator = iterator,
-                // Our clock is ahead of the service's.
-                Err(Fault::Invalid(_)) if matches!(want, Want::AtTimestamp(at) if at > now_ms() - CLOCKS_DIFFER_MS_MAX) =>
-                {
-                    return nothing(empty);
-                }
-                Err(fault) => return nothing(Answer::Fault(fault)),
-            }
-            self.cursor.not_before_us = if let Want::AtTimestamp(ms) = want { Some(ms * 1000) } else { None };
-            self.cursor.expect = if let Want::At(sequence) = want { Some(sequence) } else { None };
+        if self.cursor.reader.as_ref().is_some_and(|reader| reader.is_iterator() && self.consumer.is_some()) {
+            self.cursor.reader = None;
         }
+        if self.cursor.reader.is_none()
+            && let Some(answer) = self.open().await?
+        {
+            return nothing(answer);
+        }
+        let Some(reader) = &mut self.cursor.reader else { return nothing(Answer::Silence { behind: true }) };
         let asked = (limit + usize::from(self.cursor.expect.is_some())).min(READ_RECORDS_MAX);
-        let called = Instant::now();
-        let call = self.connection.plain.get_records().set_shard_iterator(self.cursor.iterator.clone());
-        let call = call.set_stream_arn(self.connection.arn.clone()).limit(asked as i32);
-        match call.send().await {
-            Ok(page) => {
-                let bytes = page.records.iter().map(|record| record.data.as_ref().len()).sum();
-                let read = self.take_page(page, asked, rows)?;
-                self.cursor.next_call = called + self.pace.wait_after(bytes);
-                Ok(read)
+        let (called, is_iterator) = (Instant::now(), reader.is_iterator());
+        let page = reader.page(&self.stream.connection, asked, self.closed, self.deadline).await;
+        if is_iterator {
+            let bytes = page.iter().flatten().flat_map(|page| &page.records).map(|record| record.data.as_ref().len());
+            self.cursor.next_call = called + self.stream.pace.wait_after(bytes.sum());
+        }
+        match page {
+            // A subscription may keep quiet about the end of its shard. An iterator does not.
+            Ok(Some(page)) if !is_iterator && self.closed && page.is_nothing() => {
+                self.consumer = None;
+                nothing(Answer::Fault(Fault::Expired))
             }
-            Err(error) => {
-                self.cursor.next_call = called + self.pace.wait_after(0);
-                nothing(Answer::Fault(fault(&error)))
+            Ok(Some(page)) => self.take_page(page, rows),
+            Ok(None) => nothing(Answer::Silence { behind: reader.is_behind() }),
+            Err(fault) => {
+                if !is_iterator {
+                    self.cursor.reader = None;
+                }
+                nothing(Answer::Fault(fault))
             }
         }
     }
 
-    async fn iterator(&self, want: &Want) -> Result<Option<String>, Fault> {
-        let connection = &self.connection;
-        let call = connection.plain.get_shard_iterator().stream_name(&connection.stream);
-        let call = call.set_stream_arn(connection.arn.clone()).shard_id(&self.shard);
-        let call = match want {
-            Want::TrimHorizon => call.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            Want::AtTimestamp(ms) => {
-                call.shard_iterator_type(ShardIteratorType::AtTimestamp).timestamp(DateTime::from_millis(*ms))
-            }
-            Want::At(sequence) => {
-                call.shard_iterator_type(ShardIteratorType::AtSequenceNumber).starting_sequence_number(&sequence.0)
-            }
-            Want::After(sequence) => {
-                call.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(&sequence.0)
-            }
+    /// A reader at the position, or the answer that there is none.
+    async fn open(&mut self) -> Result<Option<Answer>> {
+        let nothing = Answer::Page { records: 0, full: false, behind_ms: 0, ended: false };
+        let Some(want) = iterator_for(&self.cursor.position, self.stream.prove) else {
+            let message = format!("{:?} is not a position of shard {}", self.cursor.position, self.shard);
+            return Err(Error::new(ErrorKind::Corrupt, message));
         };
-        let answer = call.send().await.map_err(|error| fault(&error))?;
-        answer.shard_iterator.map(Some).ok_or_else(|| Fault::Passing("an answer without an iterator".into()))
+        if matches!(want, Want::AtTimestamp(at) if at > now_ms()) {
+            return Ok(Some(nothing));
+        }
+        let went_on = self.consumer.as_ref().and(self.cursor.continuation.take()).map(Want::At);
+        let proves = went_on.is_none();
+        let at = went_on.as_ref().unwrap_or(&want);
+        match Reader::open(&self.stream.connection, &self.shard, self.consumer.as_deref(), at).await {
+            Ok(reader) => self.cursor.reader = Some(reader),
+            // Our clock is ahead of the service's.
+            Err(Fault::Invalid(_)) if matches!(want, Want::AtTimestamp(at) if at > now_ms() - CLOCKS_DIFFER_MS_MAX) => {
+                return Ok(Some(nothing));
+            }
+            // The consumer or the shard: an iterator tells.
+            Err(Fault::NotFound(_)) if self.consumer.take().is_some() => {
+                self.consumer_gone = true;
+                return Ok(Some(Answer::Fault(Fault::Expired)));
+            }
+            Err(fault) => return Ok(Some(Answer::Fault(fault))),
+        }
+        if self.consumer.is_some() {
+            self.cursor.next_call = Instant::now() + self.stream.pace.wait_after(0);
+        }
+        self.cursor.not_before_us = if let Want::AtTimestamp(ms) = want { Some(ms * 1000) } else { None };
+        self.cursor.expect = if let (Want::At(sequence), true) = (want, proves) { Some(sequence) } else { None };
+        Ok(None)
     }
 
     /// Rows of a page. The position moves to the last of them.
-    fn take_page(&mut self, page: GetRecordsOutput, asked: usize, rows: &mut RowBuilder) -> Result<Read> {
-        let full = page.records.len() >= asked;
+    fn take_page(&mut self, page: Page, rows: &mut RowBuilder) -> Result<Read> {
         let mut records = &page.records[..];
+        // What was read before comes first where a subscription went on from another, and from some emulators.
+        if let Position::After(last) = &self.cursor.position {
+            let (last, proof) = (place(&last.0), self.cursor.expect.is_some());
+            let is_known = |at: (usize, &str)| if proof { at < last } else { at <= last };
+            records = &records[records.iter().take_while(|record| is_known(place(&record.sequence_number))).count()..];
+        }
         if let (Some(expect), Some((first, rest))) = (&self.cursor.expect, records.split_first()) {
             if first.sequence_number != expect.0 {
                 self.lose("the oldest record that is held is a later one", Some(&first.sequence_number))?;
@@ -121,11 +133,11 @@ impl Job {
         }
         let (mut taken, mut payload_bytes, mut reached) = (0, 0, false);
         for record in records {
-            match &self.goal {
-                Goal::Until(Position::After(last)) if is_later(&record.sequence_number, &last.0) => reached = true,
-                Goal::Until(Position::AtTimestamp(ms)) if arrived_us(record) >= ms * 1000 => reached = true,
-                _ => {}
-            }
+            reached = match &self.goal.until {
+                Some(Position::After(last)) => place(&record.sequence_number) > place(&last.0),
+                Some(Position::AtTimestamp(ms)) => arrived_us(record) >= ms * 1000,
+                _ => false,
+            };
             if reached {
                 break;
             }
@@ -133,19 +145,19 @@ impl Job {
             taken += 1;
         }
         // The range ends with this record: the next page would only tell that it does.
-        if let (Goal::Until(Position::After(last)), Some(record)) = (&self.goal, records.last()) {
+        if let (Some(Position::After(last)), Some(record)) = (&self.goal.until, records.last()) {
             reached |= record.sequence_number == last.0;
         }
-        if let Some(last) = records.last() {
+        if let Some(last) = records[..taken].last() {
             self.cursor.position = Position::After(SequenceNumber(last.sequence_number.clone()));
         }
-        self.cursor.iterator = page.next_shard_iterator;
-        let answer = Answer::Page {
-            records: page.records.len(),
-            full,
-            behind_ms: page.millis_behind_latest.unwrap_or(0),
-            ended: self.cursor.iterator.is_none(),
-        };
+        // Not before the proof has come: what follows an empty page could not give it any more.
+        self.cursor.continuation = page.continuation.filter(|_| self.cursor.expect.is_none());
+        if page.ended {
+            self.cursor.reader = None;
+        }
+        let (full, behind_ms, ended) = (page.full, page.behind_ms, page.ended);
+        let answer = Answer::Page { records: page.records.len(), full, behind_ms, ended };
         Ok(Read { answer, records: taken, payload_bytes, reached })
     }
 
@@ -183,6 +195,6 @@ fn arrived_us(record: &Record) -> i64 {
 }
 
 /// Sequence numbers order by length, then bytes.
-fn is_later(a: &str, b: &str) -> bool {
-    (a.len(), a) > (b.len(), b)
+fn place(sequence: &str) -> (usize, &str) {
+    (sequence.len(), sequence)
 }

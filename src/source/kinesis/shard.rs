@@ -1,11 +1,11 @@
 //! Reading one shard: the loop around the decisions of `decide`.
 //!
 //! ```text
-//!  Cursor (kept between polls: iterator, pace, mood) ─▶ run ─▶ Outcome { rows, cursor at the new position }
+//!  Cursor (kept between polls: reader, pace, mood) ─▶ run ─▶ Outcome { rows, cursor at the new position }
 //!
-//!   wait for the shard's turn ─▶ reserve from the budget ─▶ GetRecords ─▶ rows ─▶ next? ─┐
-//!        ▲                                                                               │
-//!        └───────────────────────────────────────────────────────────────────────────────┘
+//!   wait for the shard's turn ─▶ reserve from the budget ─▶ a page ─▶ rows ─▶ next? ─┐
+//!        ▲                                                                           │
+//!        └───────────────────────────────────────────────────────────────────────────┘
 //! ```
 
 use std::sync::Arc;
@@ -18,12 +18,18 @@ use super::aggregate::HashRange;
 use super::budget::{Budget, READ_RECORDS_MAX};
 use super::client::{Connection, Fault};
 use super::decide::{Answer, Mood, Next, moved_on, next};
+use super::lineage::Shard;
+use super::reader::Reader;
 use super::{LOSS_HINT, Pace, now_ms};
 use crate::epoch::{Loss, Position, SequenceNumber};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::OnDataLoss;
 use crate::source::rows::{RowBuilder, Rows};
 
+/// How long one poll waits for the pace or after faults.
+const POLL_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How long one range may take to be read again, waits included.
+const READ_WAIT_MAX: Duration = Duration::from_secs(120);
 /// How long a shard that had nothing new is left alone, on AWS.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
@@ -31,7 +37,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Cursor {
     pub(super) position: Position,
-    pub(super) iterator: Option<String>,
+    pub(super) reader: Option<Reader>,
+    /// Where a subscription goes on after another, which may be beyond the last record.
+    pub(super) continuation: Option<SequenceNumber>,
     /// The record that must come first, to prove that none was trimmed before it.
     pub(super) expect: Option<SequenceNumber>,
     /// Records that come first and arrived before this instant are passed over, in microseconds: where a shard has
@@ -47,7 +55,8 @@ impl Cursor {
     pub(super) fn new(position: Position) -> Self {
         Self {
             position,
-            iterator: None,
+            reader: None,
+            continuation: None,
             expect: None,
             not_before_us: None,
             next_call: Instant::now(),
@@ -59,24 +68,22 @@ impl Cursor {
 }
 
 /// How far to read.
-#[derive(Debug, Clone)]
-pub(super) enum Goal {
-    /// Until the slice is full or the shard is caught up.
-    Budget(Arc<Budget>),
-    /// Exactly to this position.
-    Until(Position),
+#[derive(Debug, Clone, Default)]
+pub(super) struct Goal {
+    /// Until the slice is full.
+    pub(super) budget: Option<Arc<Budget>>,
+    /// Exactly to this position; without one, until the shard is caught up.
+    pub(super) until: Option<Position>,
+    /// Everything up to there was there before: what isn't is lost.
+    pub(super) owed: bool,
 }
 
-/// What is to be done with one shard.
+/// What the jobs of a stream have in common.
 #[derive(Debug)]
-pub(super) struct Job {
+pub(super) struct Stream {
     pub(super) connection: Connection,
-    pub(super) stream: String,
-    pub(super) shard: String,
-    pub(super) cursor: Cursor,
-    pub(super) closed: bool,
-    /// The hash keys that the shard owns, where keys decide on shards.
-    pub(super) owned: Option<HashRange>,
+    /// The stream's name, for the rows.
+    pub(super) name: String,
     pub(super) prove: bool,
     /// How long the stream keeps a record, in milliseconds; 0: not known.
     pub(super) retention_ms: i64,
@@ -84,7 +91,24 @@ pub(super) struct Job {
     /// What was found to be gone.
     pub(super) losses: Arc<Mutex<Vec<Loss>>>,
     pub(super) pace: Pace,
+}
+
+/// What is to be done with one shard.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) stream: Arc<Stream>,
+    pub(super) shard: String,
+    pub(super) cursor: Cursor,
+    pub(super) closed: bool,
+    /// The hash keys that the shard owns, where keys decide on shards.
+    pub(super) owned: Option<HashRange>,
+    /// The ARN of the enhanced fan-out consumer to read through.
+    pub(super) consumer: Option<String>,
+    /// That consumer is not there any more.
+    pub(super) consumer_gone: bool,
     pub(super) goal: Goal,
+    /// The goal's position is reached, or nothing is there any more before it.
+    pub(super) done: bool,
     /// No waiting beyond it.
     pub(super) deadline: Instant,
 }
@@ -97,36 +121,57 @@ pub(super) struct Outcome {
     pub(super) rows: Rows,
     pub(super) behind_ms: i64,
     pub(super) caught_up: bool,
+    pub(super) consumer_gone: bool,
+    /// See `Job`.
+    pub(super) done: bool,
 }
 
 impl Job {
+    /// For the shard of this name.
+    pub(super) fn new(stream: &Arc<Stream>, id: &str, shard: &Shard, cursor: Cursor, goal: Goal) -> Self {
+        let wait = if goal.until.is_some() { READ_WAIT_MAX } else { POLL_WAIT_MAX };
+        Self {
+            stream: Arc::clone(stream),
+            shard: id.to_string(),
+            cursor,
+            closed: shard.closed,
+            owned: shard.owned,
+            consumer: None,
+            consumer_gone: false,
+            goal,
+            done: false,
+            deadline: Instant::now() + wait,
+        }
+    }
+
     /// See the module.
     pub(super) async fn run(mut self) -> Result<Outcome> {
-        let mut rows = RowBuilder::new(&self.stream, &self.shard);
+        let mut rows = RowBuilder::new(&self.stream.name, &self.shard);
         let mut behind_ms = 0;
         self.cursor.mood =
-            Mood { closed: self.closed, empty_reads: 0, retention_ms: self.retention_ms, ..self.cursor.mood };
+            Mood { closed: self.closed, empty_reads: 0, retention_ms: self.stream.retention_ms, ..self.cursor.mood };
         let was_caught_up = std::mem::take(&mut self.cursor.caught_up);
         if was_caught_up && self.cursor.next_call > Instant::now() && !self.closed {
             self.cursor.caught_up = true;
             return self.finish(rows, 0);
         }
         while self.wait_for_turn().await? {
-            let reserved = match &self.goal {
-                Goal::Until(_) => None,
-                Goal::Budget(budget) => match budget.take().await {
+            let reserved = match &self.goal.budget {
+                None => None,
+                Some(budget) => match budget.take().await {
                     Some(reserved) => Some(reserved),
                     None => break,
                 },
             };
             let read = self.read(reserved.map_or(READ_RECORDS_MAX, |reserved| reserved.records), &mut rows).await?;
-            if let (Goal::Budget(budget), Some(reserved)) = (&self.goal, reserved) {
+            if let (Some(budget), Some(reserved)) = (&self.goal.budget, reserved) {
                 budget.settle(reserved, read.records, read.payload_bytes);
             }
             if let Answer::Page { behind_ms: behind, .. } = read.answer {
                 behind_ms = behind;
             }
-            if read.reached || !self.go_on(&read.answer)? {
+            self.done |= read.reached;
+            if self.done || !self.go_on(&read.answer)? {
                 break;
             }
         }
@@ -143,12 +188,13 @@ impl Job {
                 cursor.mood.faults = 0;
                 cursor.mood.empty_reads = if *records > 0 { 0 } else { cursor.mood.empty_reads + 1 };
             }
+            Answer::Silence { .. } => {}
             Answer::Fault(_) => cursor.mood.faults += 1,
         }
         match decision {
             Next::ReadOn => Ok(true),
             Next::Renew => {
-                cursor.iterator = None;
+                cursor.reader = None;
                 Ok(true)
             }
             Next::BackOff(most) => {
@@ -156,20 +202,21 @@ impl Job {
                 Ok(true)
             }
             // A range is read to its end, whatever the answers look like.
-            Next::Yield => Ok(matches!(self.goal, Goal::Until(_))),
+            Next::Yield => Ok(self.goal.until.is_some()),
             Next::CaughtUp => {
                 cursor.caught_up = true;
-                if let Answer::Page { records: 0, .. } = answer {
-                    cursor.next_call = cursor.next_call.max(Instant::now() + self.pace.idle_wait());
+                // An event comes by itself; a page is asked for.
+                if let (Answer::Page { records: 0, .. }, Some(Reader::Iterator(_))) = (answer, &cursor.reader) {
+                    cursor.next_call = cursor.next_call.max(Instant::now() + self.stream.pace.idle_wait());
                 }
-                match &self.goal {
-                    Goal::Until(Position::AtTimestamp(_)) | Goal::Budget(_) => {}
-                    Goal::Until(_) => self.lose("the records of an unfinished pass are gone", None)?,
+                self.done = true;
+                if self.goal.owed && !matches!(self.goal.until, None | Some(Position::AtTimestamp(_))) {
+                    self.lose("the records of an unfinished pass are gone", None)?;
                 }
                 Ok(false)
             }
             Next::Ended => {
-                if let Goal::Until(Position::After(_)) = &self.goal {
+                if let (true, Some(Position::After(_))) = (self.goal.owed, &self.goal.until) {
                     self.lose("the records of an unfinished pass are gone", None)?;
                 }
                 self.end();
@@ -180,7 +227,7 @@ impl Job {
                 if ended {
                     self.end();
                 } else {
-                    (self.cursor.position, self.cursor.iterator) = (Position::TrimHorizon, None);
+                    self.at(Position::TrimHorizon);
                 }
                 Ok(false)
             }
@@ -190,7 +237,7 @@ impl Job {
                 Ok(false)
             }
             Next::Fail(fault) => {
-                let error = self.connection.error("read", &fault);
+                let error = self.stream.connection.error("read", &fault);
                 let passing = matches!(fault, Fault::Passing(_));
                 Err(if passing { Error::new(ErrorKind::Transient, error.message().to_string()) } else { error })
             }
@@ -208,17 +255,21 @@ impl Job {
             cursor.position = position;
         }
         let caught_up = cursor.caught_up;
-        Ok(Outcome { shard: self.shard, cursor: self.cursor, rows, behind_ms, caught_up })
+        let (consumer_gone, done) = (self.consumer_gone, self.done);
+        Ok(Outcome { shard: self.shard, cursor: self.cursor, rows, behind_ms, caught_up, consumer_gone, done })
     }
 
     /// Wait until the shard may be called. False: not within this poll.
     async fn wait_for_turn(&self) -> Result<bool> {
         if self.cursor.next_call > self.deadline {
-            return match &self.goal {
-                Goal::Budget(_) => Ok(false),
-                Goal::Until(_) => {
+            return match &self.goal.until {
+                None => Ok(false),
+                Some(_) => {
                     let fault = Fault::Passing("the records of an unfinished pass did not come in time".into());
-                    Err(Error::new(ErrorKind::Transient, self.connection.error("read", &fault).message().to_string()))
+                    Err(Error::new(
+                        ErrorKind::Transient,
+                        self.stream.connection.error("read", &fault).message().to_string(),
+                    ))
                 }
             };
         }
@@ -229,24 +280,32 @@ impl Job {
     }
 
     fn end(&mut self) {
-        (self.cursor.position, self.cursor.iterator) = (Position::End, None);
+        self.done = true;
+        self.at(Position::End);
+    }
+
+    /// Go on from another position.
+    fn at(&mut self, position: Position) {
+        (self.cursor.position, self.cursor.reader, self.cursor.continuation) = (position, None, None);
     }
 
     /// Records after the position are gone: that is noted, and an error unless reading is to go on.
     pub(super) fn lose(&mut self, why: &str, next: Option<&str>) -> Result<()> {
+        self.cursor.expect = None;
+        if self.goal.until.is_some() && !self.goal.owed {
+            return Ok(());
+        }
         let after = self.cursor.position.clone();
         let next = next.map(|next| SequenceNumber(next.into()));
-        self.losses.lock().push(Loss { shard: self.shard.clone(), after, next, reason: why.into() });
-        if self.on_data_loss == OnDataLoss::Fail {
+        self.stream.losses.lock().push(Loss { shard: self.shard.clone(), after, next, reason: why.into() });
+        if self.stream.on_data_loss == OnDataLoss::Fail {
             return Err(self.lost(why));
         }
-        tracing::warn!(shard = %self.shard, after = ?self.cursor.position, why, "records are gone; going on behind them");
-        self.cursor.expect = None;
         Ok(())
     }
 
     fn lost(&self, why: &str) -> Error {
-        let message = format!("records of shard {} of Kinesis {} are gone", self.shard, self.connection.place());
+        let message = format!("records of shard {} of Kinesis {} are gone", self.shard, self.stream.connection.place());
         Error::new(ErrorKind::DataLoss, message)
             .with_detail(format!("reading was to go on from {:?}: {why}", self.cursor.position))
             .with_hint(LOSS_HINT)

@@ -53,6 +53,7 @@ async fn health_page_and_metrics() {
         "flash_source_shards{source=\"raw.events\"} 2\n",
         "flash_source_behind_seconds{source=\"raw.events\",shard=\"a\"} 0\n",
         "flash_source_behind_seconds{source=\"raw.events\",shard=\"b\"} 2.5\n",
+        "flash_source_data_losses_total{source=\"raw.events\"} 1\n",
         "flash_refresh_seconds_total{view=\"gold.kpis\",mode=\"append\"} 0.5\n",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

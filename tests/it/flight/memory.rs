@@ -19,7 +19,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use flashcommerce::catalog::Principal;
 use flashcommerce::engine::{Answer, ObjectKind, ViewStatus};
-use flashcommerce::epoch::PublishedRecord;
+use flashcommerce::epoch::{DataLoss, Loss, Position, PublishedRecord};
 use flashcommerce::error::{Error, ErrorKind, Result};
 use flashcommerce::name::TableName;
 use flashcommerce::server::Backend;
@@ -160,6 +160,11 @@ impl Backend for Memory {
 
     fn published(&self) -> watch::Receiver<Arc<PublishedRecord>> {
         self.published.subscribe()
+    }
+
+    fn losses(&self) -> Vec<DataLoss> {
+        let loss = Loss { shard: "a".into(), after: Position::TrimHorizon, next: None, reason: "expired".into() };
+        vec![DataLoss { source: TableName::new("raw", "events"), loss, found_us: 1 }]
     }
 
     async fn status(&self) -> Result<Vec<ViewStatus>> {

@@ -1,12 +1,12 @@
-//! What a consumer of Kinesis must do, checked in two places: each of the emulators has its own gaps, and what holds in
-//! both is likely to hold on AWS.
+//! What a consumer of Kinesis must do, checked in two places and in both ways of reading: each of the emulators has its own
+//! gaps, and what holds in both is likely to hold on AWS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use flashcommerce::epoch::{Position, Positions, SequenceNumber, SourceRange};
 use flashcommerce::error::{Error, ErrorKind};
-use flashcommerce::source::kinesis::{KinesisSource, Pace};
+use flashcommerce::source::kinesis::KinesisSource;
 use flashcommerce::source::{KinesisSpec, SliceLimits, Source, Start};
 
 use super::kinesis::eventually;
@@ -50,7 +50,7 @@ fn assert_before(rows: &[Row], first: usize, then: usize) {
 }
 
 /// Ranges and rows until nothing is left; limits are of the stream's records, not of rows.
-async fn drain_packed(source: &KinesisSource, limits: SliceLimits) -> Vec<(SourceRange, Vec<Row>)> {
+async fn drain_packed(source: &dyn Source, limits: SliceLimits) -> Vec<(SourceRange, Vec<Row>)> {
     let mut at = source.start().await.unwrap();
     let mut drained = Vec::new();
     for _ in 0..ROUNDS_MAX {
@@ -67,7 +67,7 @@ async fn drain_packed(source: &KinesisSource, limits: SliceLimits) -> Vec<(Sourc
     panic!("not caught up after {ROUNDS_MAX} polls");
 }
 
-async fn error_of(source: &KinesisSource, from: Option<&Positions>) -> Error {
+async fn error_of(source: &dyn Source, from: Option<&Positions>) -> Error {
     for _ in 0..ROUNDS_MAX {
         match source.poll(from, LARGE).await {
             Err(error) if error.kind() == ErrorKind::Transient => {}
@@ -422,6 +422,30 @@ async fn many_shards_with_few_records(place: Place) {
     assert_eq!(drain(&stream.consumer(), Some(&drained.to), LARGE).await.rows().len(), 0);
 }
 
+async fn what_is_still_there_of_a_range_is_reread_in_slices(place: Place) {
+    let stream = place.stream(2).await;
+    stream.put(&records(0, 60)).await;
+    let drained = drain(&stream.consumer(), None, LARGE).await;
+    // More has come that is not of the range, and a shard has been split since.
+    stream.split(0).await;
+    stream.put(&records(60, 90)).await;
+    let source = stream.consumer();
+    let mut range = SourceRange { from: source.since(1_000).await.unwrap(), to: drained.to.clone() };
+    let mut seen = Vec::new();
+    while range.from.shards != range.to.shards {
+        let slice = source.reread(&range, TINY).await.unwrap();
+        assert!(slice.records <= TINY.records_max);
+        seen.extend(rows(&slice));
+        range.from = slice.to;
+    }
+    assert_eq!(sorted(numbers(&seen)), (0..60).collect::<Vec<_>>());
+    // From an instant after all of them on, nothing is there, and nothing is lost.
+    let later = SourceRange { from: source.since(i64::MAX / 2_000).await.unwrap(), to: drained.to.clone() };
+    let slice = source.reread(&later, TINY).await.unwrap();
+    assert_eq!((slice.records, &slice.to.shards), (0, &drained.to.shards));
+    assert_eq!(source.losses(), []);
+}
+
 async fn positions_survive_being_written_down(place: Place) {
     let stream = place.stream(2).await;
     stream.put(&records(0, 40)).await;
@@ -475,7 +499,7 @@ async fn a_vanished_shard_is_a_loss(place: Place) {
 }
 
 /// Rows after positions that may name what is gone.
-async fn drain_from(source: &KinesisSource, from: &Positions) -> Vec<Row> {
+async fn drain_from(source: &dyn Source, from: &Positions) -> Vec<Row> {
     let mut at = from.clone();
     let mut seen = Vec::new();
     for _ in 0..ROUNDS_MAX {
@@ -505,7 +529,7 @@ async fn a_stream_can_be_named_by_its_arn(place: Place) {
     let arn = stream.arn().await;
     let by_arn = || {
         let spec = KinesisSpec { stream: arn.clone(), ..stream.spec.clone() };
-        KinesisSource::with_pace(spec, Pace::Off)
+        stream.consumer_of(spec)
     };
     stream.put(&records(0, 30)).await;
     let first = by_arn().poll(None, TINY).await.unwrap();
@@ -526,18 +550,19 @@ async fn nothing_is_behind_when_all_is_read(place: Place) {
 
 macro_rules! conformance {
     ($($check:ident),* $(,)?) => {
-        mod ferrokinesis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $check() {
-                super::$check(super::Place::ferrokinesis().await).await;
-            })*
-        }
+        conformance!(in ferrokinesis, Place::ferrokinesis().await, [$($check)*]);
+        conformance!(in ferrokinesis_fan_out, Place::ferrokinesis().await.fan_out(), [$($check)*]);
+        conformance!(in kinesis_local, Place::kinesis_local(), [$($check)*]);
+    };
+    (in $module:ident, $place:expr, [$($check:ident)*]) => {
+        mod $module {
+            use super::Place;
 
-        mod kinesis_local {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $check() {
-                if let Some(place) = super::Place::kinesis_local(stringify!($check)) {
-                    super::$check(place).await;
+                match $place.there_for(stringify!($check)) {
+                    Some(place) => super::$check(place).await,
+                    None => {}
                 }
             })*
         }
@@ -573,6 +598,7 @@ conformance!(
     slices_keep_to_their_bytes,
     an_empty_stream_is_caught_up,
     many_shards_with_few_records,
+    what_is_still_there_of_a_range_is_reread_in_slices,
     positions_survive_being_written_down,
     a_missing_stream_is_told,
     another_stream_of_the_same_name_is_a_loss,
@@ -581,3 +607,19 @@ conformance!(
     a_stream_can_be_named_by_its_arn,
     nothing_is_behind_when_all_is_read,
 );
+
+// It sends once a second, and some of the checks would take a minute.
+conformance!(in kinesis_local_fan_out, Place::kinesis_local().fan_out(), [
+    nothing_is_lost_or_doubled
+    a_range_gives_what_poll_gave
+    reshards_lose_nothing_and_keep_parents_before_children
+    a_merged_shard_waits_for_both_parents
+    ranges_across_a_reshard_are_read_again
+    records_are_put_and_shards_are_split_while_it_reads
+    latest_reads_what_comes_later
+    an_instant_reads_from_there
+    packed_records_come_out_whole
+    slices_keep_to_their_records
+    positions_survive_being_written_down
+    another_stream_of_the_same_name_is_a_loss
+]);

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
@@ -16,26 +17,36 @@ use aws_sdk_kinesis::types::{Shard, StreamStatus};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use ferrokinesis::store::{Store, StoreOptions};
+use flashcommerce::epoch::{Loss, Positions, SourceRange};
+use flashcommerce::error::Result;
 use flashcommerce::source::kinesis::{KinesisSource, Pace};
 use flashcommerce::source::producer::Producer;
-use flashcommerce::source::{KinesisSpec, OnDataLoss, Source, Start};
+use flashcommerce::source::{KinesisSpec, OnDataLoss, Slice, SliceLimits, Source, Start};
 use tokio::net::TcpListener;
 
 use super::Stage;
 use super::kinesis::eventually;
 
+/// What is put is sent within this time: the emulators look for it five times a second, and once.
+const FERROKINESIS_SENDS_WITHIN: Duration = Duration::from_millis(250);
+const KINESIS_LOCAL_SENDS_WITHIN: Duration = Duration::from_millis(1_200);
+
 /// See the module.
 pub(super) struct Place {
     endpoint: String,
     client: Client,
-    server: Option<tokio::task::JoinHandle<()>>,
+    _server: Option<Running>,
+    /// The enhanced fan-out consumer that streams are read through.
+    consumer: Option<String>,
+    sends_within: Duration,
 }
 
-impl Drop for Place {
+/// A server, as long as this is held.
+struct Running(tokio::task::JoinHandle<()>);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(server) = &self.server {
-            server.abort();
-        }
+        self.0.abort();
     }
 }
 
@@ -52,17 +63,39 @@ impl Place {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let app = ferrokinesis::create_router(store);
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { client: client(&endpoint), endpoint, server: Some(server) }
+        Self {
+            client: client(&endpoint),
+            endpoint,
+            _server: Some(Running(server)),
+            consumer: None,
+            sends_within: FERROKINESIS_SENDS_WITHIN,
+        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "which servers there are is the test environment's business")]
+    pub(super) fn kinesis_local() -> Self {
+        let endpoint = std::env::var("FLASH_KINESIS_LOCAL").unwrap_or_default();
+        Self {
+            client: client(&endpoint),
+            endpoint,
+            _server: None,
+            consumer: None,
+            sends_within: KINESIS_LOCAL_SENDS_WITHIN,
+        }
+    }
+
+    /// The same, with consumers that are sent what others ask for.
+    pub(super) fn fan_out(self) -> Self {
+        Self { consumer: Some("flash".into()), ..self }
     }
 
     /// `None`, and a word about it, where there is none.
-    #[allow(clippy::disallowed_methods, reason = "which servers there are is the test environment's business")]
-    pub(super) fn kinesis_local(test: &str) -> Option<Self> {
-        let Ok(endpoint) = std::env::var("FLASH_KINESIS_LOCAL") else {
+    pub(super) fn there_for(self, test: &str) -> Option<Self> {
+        if self.endpoint.is_empty() {
             println!("skipped: {test} needs FLASH_KINESIS_LOCAL");
             return None;
-        };
-        Some(Self { client: client(&endpoint), endpoint, server: None })
+        }
+        Some(self)
     }
 
     /// A new stream.
@@ -73,10 +106,12 @@ impl Place {
             stream: name,
             region: Some("us-east-1".into()),
             endpoint_url: Some(self.endpoint.clone()),
+            consumer: self.consumer.clone(),
             ..KinesisSpec::default()
         };
         let producer = Producer::connect(&spec).await.unwrap();
-        let stream = Stream { client: self.client.clone(), spec, producer };
+        let sent_within = if self.consumer.is_some() { self.sends_within } else { Duration::ZERO };
+        let stream = Stream { client: self.client.clone(), spec, producer, sent_within };
         stream.create(shards).await;
         stream
     }
@@ -99,6 +134,7 @@ pub(super) struct Stream {
     client: Client,
     pub(super) spec: KinesisSpec,
     producer: Producer,
+    sent_within: Duration,
 }
 
 impl Stream {
@@ -109,7 +145,13 @@ impl Stream {
     }
 
     pub(super) async fn delete(&self) {
-        self.client.delete_stream().stream_name(&self.spec.stream).send().await.unwrap();
+        self.client
+            .delete_stream()
+            .stream_name(&self.spec.stream)
+            .enforce_consumer_deletion(true)
+            .send()
+            .await
+            .unwrap();
         eventually("the stream is gone", async || self.status().await.is_none()).await;
     }
 
@@ -165,17 +207,20 @@ impl Stream {
     }
 
     /// A consumer, as another process would have it.
-    pub(super) fn consumer(&self) -> KinesisSource {
+    pub(super) fn consumer(&self) -> Consumer {
         self.starting(Start::TrimHorizon)
     }
 
-    pub(super) fn starting(&self, start: Start) -> KinesisSource {
-        KinesisSource::with_pace(KinesisSpec { start, ..self.spec.clone() }, Pace::Off)
+    pub(super) fn starting(&self, start: Start) -> Consumer {
+        self.consumer_of(KinesisSpec { start, ..self.spec.clone() })
     }
 
-    pub(super) fn going_on(&self) -> KinesisSource {
-        let spec = KinesisSpec { on_data_loss: OnDataLoss::Continue, ..self.spec.clone() };
-        KinesisSource::with_pace(spec, Pace::Off)
+    pub(super) fn going_on(&self) -> Consumer {
+        self.consumer_of(KinesisSpec { on_data_loss: OnDataLoss::Continue, ..self.spec.clone() })
+    }
+
+    pub(super) fn consumer_of(&self, spec: KinesisSpec) -> Consumer {
+        Consumer { source: KinesisSource::with_pace(spec, Pace::Off), sent_within: self.sent_within }
     }
 }
 
@@ -187,5 +232,56 @@ impl Stage for Stream {
 
     async fn open(&self) -> Arc<dyn Source> {
         Arc::new(self.consumer())
+    }
+
+    fn sent_within(&self) -> Duration {
+        self.sent_within
+    }
+}
+
+/// A consumer. What is sent to it takes a while to come, unlike what is asked for.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    source: KinesisSource,
+    sent_within: Duration,
+}
+
+#[async_trait]
+impl Source for Consumer {
+    fn describe(&self) -> String {
+        self.source.describe()
+    }
+
+    async fn start(&self) -> Result<Positions> {
+        self.source.start().await
+    }
+
+    async fn poll(&self, from: Option<&Positions>, limits: SliceLimits) -> Result<Slice> {
+        let begun = Instant::now();
+        let mut slice = self.source.poll(from, limits).await?;
+        while slice.records == 0 && slice.caught_up && begun.elapsed() < self.sent_within {
+            slice = self.source.poll(Some(&slice.to), limits).await?;
+        }
+        Ok(slice)
+    }
+
+    async fn read(&self, range: &SourceRange) -> Result<Slice> {
+        self.source.read(range).await
+    }
+
+    async fn reread(&self, range: &SourceRange, limits: SliceLimits) -> Result<Slice> {
+        self.source.reread(range, limits).await
+    }
+
+    async fn since(&self, instant_ms: i64) -> Result<Positions> {
+        self.source.since(instant_ms).await
+    }
+
+    fn losses(&self) -> Vec<Loss> {
+        self.source.losses()
+    }
+
+    async fn landed(&self, to: &Positions) -> Result<()> {
+        self.source.landed(to).await
     }
 }
