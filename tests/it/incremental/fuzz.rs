@@ -57,7 +57,8 @@ pub fn script(seed: u64, views: usize, commits: usize) -> Script {
     let mut planned = Vec::new();
     for nth in 0..views {
         let depth = generator.rng.usize(1..5);
-        let plan = generator.plan(depth);
+        // Rows are taken off a group only where it is on top, and of its kind.
+        let plan = if generator.chance(15) { generator.counted(depth.min(2)) } else { generator.plan(depth) };
         let name = format!("s.v{nth}");
         generator.relations.push(plan.as_view(&name));
         planned.push(Planned { view: View { name, query: plan.query() }, plan });

@@ -41,7 +41,27 @@ impl Generator {
         (0..self.rng.usize(1..4)).map(|_| self.aggregate(scope)).collect()
     }
 
+    /// A count, or a sum or average of exact numbers.
+    fn exact(&mut self, scope: &[Column]) -> (String, Type) {
+        match self.rng.u8(0..6) {
+            0 => ("count(*)".to_string(), Type::Int),
+            1 => (format!("count({})", self.value(scope, Type::Int, 0)), Type::Int),
+            2 | 3 => (format!("sum({})", self.value(scope, Type::Int, 0)), Type::Int),
+            4 => (format!("sum({})", self.value(scope, Type::Decimal, 0)), Type::Decimal),
+            _ => (format!("avg({})", self.value(scope, Type::Decimal, 0)), Type::Other),
+        }
+    }
+
     pub fn group(&mut self, depth: usize) -> Plan {
+        self.grouped(depth, Self::aggregates)
+    }
+
+    /// A group of which rows can be taken off.
+    pub fn counted(&mut self, depth: usize) -> Plan {
+        self.grouped(depth, |generator, scope| (0..generator.rng.usize(1..4)).map(|_| generator.exact(scope)).collect())
+    }
+
+    fn grouped(&mut self, depth: usize, aggregates: impl Fn(&mut Self, &[Column]) -> Vec<(String, Type)>) -> Plan {
         let (plan, alias, scope) = self.input(depth);
         let mut keys = self.some(&scope, 2).into_iter().filter(|(_, kind)| *kind != Type::Other).collect::<Vec<_>>();
         if self.chance(25) {
@@ -58,7 +78,7 @@ impl Generator {
             2 => format!(" HAVING max({}) IS NOT NULL", self.value(&scope, Type::Int, 0)),
             _ => String::new(),
         };
-        let list = [keys, self.aggregates(&scope)].concat();
+        let list = [keys, aggregates(self, &scope)].concat();
         let rest = format!("FROM {} GROUP BY {by}{having}", plan.item(&alias));
         let rows = plan.rows.min(8);
         self.select("group by", &list, ("SELECT", &rest), rows, vec![plan])
