@@ -12,35 +12,23 @@ CPU is that of `flash run`; the endpoint's own is told beside it, since both sha
 """
 
 import argparse
-import collections
-import http.server
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 
 from peers import setup
-from soak import Proxy
 
 sys.path.append(os.path.join(setup.REPOSITORY, "tests", "clients"))
 import kinesis  # noqa: E402
+import proxy  # noqa: E402
 
 STREAM = "events"
 COUNT = "CREATE MATERIALIZED VIEW s.counted AS SELECT count(*) AS n, sum(length(_payload)) AS bytes FROM raw.events"
 IDLE_S = 20
-
-
-class Counting(Proxy):
-    calls = collections.Counter()
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.calls[self.headers.get("X-Amz-Target", "").rpartition(".")[2]] += 1
-        self.answer(*self.passed_on(body))
 
 
 def endpoint_of(flash, shards):
@@ -86,15 +74,12 @@ def full(chosen, folder, endpoint, server, size):
 
 
 def idle(chosen, folder, endpoint):
-    Counting.endpoint = endpoint
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Counting)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    process = run(chosen, folder, f"{folder}/alone", "lake0", f"http://127.0.0.1:{server.server_port}", "--http", "127.0.0.1:0", "--flight", "127.0.0.1:0")
+    counting = proxy.Proxy(endpoint)
+    process = run(chosen, folder, f"{folder}/alone", "lake0", counting.url, "--http", "127.0.0.1:0", "--flight", "127.0.0.1:0")
     time.sleep(5)
-    calls, cpu = Counting.calls.copy(), cpu_of(process.pid)
+    calls, cpu = counting.calls.copy(), cpu_of(process.pid)
     time.sleep(IDLE_S)
-    calls, cpu = Counting.calls - calls, cpu_of(process.pid) - cpu
+    calls, cpu = counting.calls - calls, cpu_of(process.pid) - cpu
     process.kill()
     process.wait()
     each = ", ".join(f"{operation} {count / IDLE_S:.1f}" for operation, count in calls.items())

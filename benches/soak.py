@@ -8,15 +8,13 @@
          │ ledger                        ▲
          │                               │ a proxy: throttles, expires iterators, fails, breaks off, answers late
          ▼                               │
-    what was accepted                flash run ◀── kill -9 at random, started again; its memory is watched
+    what was accepted                flash run ◀── kill -9 at random, started again; then left alone: memory is watched
          └───────────── the same? ───────┴▶ bronze.events: shard, sequence number and bytes of every record, each once
 
 Ends non-zero when a record is lost or doubled, or when memory grows.
 """
 
 import argparse
-import http.client
-import http.server
 import json
 import os
 import random
@@ -27,79 +25,22 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.parse
-from collections import Counter
 
 from peers import setup
 
 sys.path.append(os.path.join(setup.REPOSITORY, "tests", "clients"))
 import kinesis  # noqa: E402
+import ledger  # noqa: E402
+import proxy  # noqa: E402
 
 STREAM = "events"
 SHARDS = (2, 12)
-# What is answered instead of records, and how often.
-FAULTS = [
-    (0.05, 400, "ProvisionedThroughputExceededException"),
-    (0.02, 400, "ExpiredIteratorException"),
-    (0.02, 500, "InternalFailure"),
-]
-BREAKS_OFF, LATE = 0.01, 0.01
-LATE_S = 2
-# Memory of the second half of the day may be this much more than that of the first.
+# The part of the day with kills; the process that comes after it is left alone, and its memory is watched.
+KILLING = 0.4
+# Of the start of a process, whose memory is still growing.
+WARM_UP_S = 20
+# Memory of that process in the last third of its life may be this much more than in the first.
 MEMORY_GROWTH_MAX = 1.15
-QUERY = "SELECT _shard_id, _sequence_number, _sub_sequence, md5(_payload) FROM bronze.events"
-
-
-class Proxy(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    endpoint = ""
-    faults = Counter()
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        operation = self.headers.get("X-Amz-Target", "").rpartition(".")[2]
-        fault = self.fault() if operation in ("GetRecords", "GetShardIterator") else None
-        if fault and not (fault[1] == "ExpiredIteratorException" and operation != "GetRecords"):
-            self.faults[fault[1]] += 1
-            return self.answer(fault[0], json.dumps({"__type": fault[1], "message": "a bad day"}).encode())
-        status, answer = self.passed_on(body)
-        if operation == "GetRecords" and random.random() < LATE:
-            self.faults["late"] += 1
-            time.sleep(LATE_S)
-        if operation == "GetRecords" and random.random() < BREAKS_OFF:
-            self.faults["breaks off"] += 1
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer[: len(answer) // 2])
-            self.close_connection = True
-            return None
-        return self.answer(status, answer)
-
-    def fault(self):
-        roll = random.random()
-        for share, status, code in FAULTS:
-            if roll < share:
-                return status, code
-            roll -= share
-        return None
-
-    def passed_on(self, body):
-        connection = http.client.HTTPConnection(urllib.parse.urlparse(self.endpoint).netloc, timeout=30)
-        keep = ("X-Amz-Target", "Content-Type", "X-Amz-Date", "Authorization")
-        connection.request("POST", "/", body, {name: self.headers[name] for name in keep if self.headers[name]})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-
-    def answer(self, status, body):
-        self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 class Day:
@@ -107,12 +48,11 @@ class Day:
         self.chosen, self.folder = chosen, folder
         self.env = {**os.environ, **kinesis.ENVIRONMENT}
         self.endpoint = kinesis.start(chosen.flash, STREAM, 4)
-        Proxy.endpoint = self.endpoint
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.env["AWS_ENDPOINT_URL_KINESIS"] = f"http://127.0.0.1:{server.server_port}"
-        self.end = time.monotonic() + chosen.minutes * 60
+        self.proxy = proxy.disturbed_stream(self.endpoint)
+        self.env["AWS_ENDPOINT_URL_KINESIS"] = self.proxy.url
+        self.begin = time.monotonic()
+        self.end = self.begin + chosen.minutes * 60
+        self.calm = self.begin + chosen.minutes * 60 * KILLING
         self.reshards, self.kills, self.memory, self.failed = 0, 0, [], []
 
     def over(self):
@@ -149,19 +89,26 @@ class Day:
     def flash(self, *more):
         command = [self.chosen.flash, "run", "--project", "sql", "--lake", f"{self.folder}/lake", *more]
         command += ["--source", f"raw.events=kinesis:{STREAM}", "--flight", "127.0.0.1:0", "--http", "127.0.0.1:0"]
-        return subprocess.Popen(command, env=self.env, cwd=setup.REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        with open(f"{self.folder}/said", "w") as said:
+            return subprocess.Popen(command, env=self.env, cwd=setup.REPOSITORY, stdout=subprocess.DEVNULL, stderr=said)
+
+    def said(self):
+        with open(f"{self.folder}/said") as said:
+            return said.read()
 
     def read(self):
         while not self.over():
-            process = self.flash()
-            killed_at = time.monotonic() + random.uniform(10, 60)
+            process, self.memory = self.flash(), []
+            now = time.monotonic()
+            killed_at = min(now + random.uniform(10, 60), self.calm) if now < self.calm else self.end
             while time.monotonic() < killed_at and not self.over():
                 if process.poll() is not None:
-                    raise SystemExit(f"flash run ended with {process.returncode}: {process.stderr.read().decode()}")
-                self.memory.append((time.monotonic(), resident_mb(process.pid)))
+                    raise SystemExit(f"flash run ended with {process.returncode}: {self.said()}")
+                if time.monotonic() > now + WARM_UP_S:
+                    self.memory.append((time.monotonic(), resident_mb(process.pid)))
                 time.sleep(0.5)
             process.kill()
-            process.communicate()
+            process.wait()
             self.kills += 1
 
     def run(self):
@@ -173,32 +120,23 @@ class Day:
         if self.failed:
             sys.exit(f"the day ended early: {self.failed[0]}")
         last = self.flash("--until-caught-up")
-        said = last.communicate()[1].decode()
-        if last.returncode != 0:
-            sys.exit(said)
+        if last.wait() != 0:
+            sys.exit(self.said())
 
     def judge(self):
-        put = Counter()
-        for name in os.listdir(self.folder):
-            if name.startswith("ledger-"):
-                for line in open(f"{self.folder}/{name}"):
-                    record = json.loads(line)
-                    put[(record["shard_id"], record["sequence_number"], record["md5"])] += 1
-        command = [self.chosen.flash, "sql", "--lake", f"{self.folder}/lake", "--format", "csv", "-c", QUERY]
-        lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
-        landed = Counter((shard, sequence, digest) for shard, sequence, _, digest in (line.split(",") for line in lines))
+        ledgers = [f"{self.folder}/{name}" for name in os.listdir(self.folder) if name.startswith("ledger-")]
+        put, landed = ledger.accepted(*ledgers), ledger.landed(self.chosen.flash, f"{self.folder}/lake")
         lost, more = put - landed, landed - put
-        half = (self.memory[0][0] + self.memory[-1][0]) / 2
-        first = [mb for at, mb in self.memory if at < half]
-        second = [mb for at, mb in self.memory if at >= half]
-        growth = statistics.median(second) / statistics.median(first)
+        begin, third = self.memory[0][0], (self.memory[-1][0] - self.memory[0][0]) / 3
+        first = statistics.median(mb for at, mb in self.memory if at < begin + third)
+        last = statistics.median(mb for at, mb in self.memory if at >= begin + 2 * third)
         print(json.dumps({
             "minutes": self.chosen.minutes, "records": put.total(), "landed": landed.total(), "lost": lost.total(),
-            "too many": more.total(), "kills": self.kills, "reshards": self.reshards, "faults": dict(Proxy.faults),
-            "memory_mb": {"median, first half": statistics.median(first), "second half": statistics.median(second),
+            "too many": more.total(), "kills": self.kills, "reshards": self.reshards, "faults": dict(self.proxy.counts),
+            "memory_mb": {"minutes": round(3 * third / 60, 1), "first third": first, "last third": last,
                           "most": max(mb for _, mb in self.memory)},
         }, indent=2))  # fmt: skip
-        if lost or more or growth > MEMORY_GROWTH_MAX or not self.kills or not self.reshards:
+        if lost or more or last > first * MEMORY_GROWTH_MAX or not self.kills or not self.reshards:
             sys.exit("records are lost or doubled, memory grows, or nothing has happened")
 
 

@@ -77,9 +77,11 @@ impl Merge<'_> {
                 _ => count_of(&functions, function, input).map(|count| Arc::clone(sums.column(first[count]))),
             };
             if let Some(count) = count {
+                // An average's count, too: DataFusion's own states have none there, and it would divide by a zero.
                 let none = eq(&count, &Int64Array::new_scalar(0))?;
-                let last = numbers.len() - 1;
-                numbers[last] = nullif(&numbers[last], &none)?;
+                for number in &mut numbers {
+                    *number = nullif(number, &none)?;
+                }
             }
             let state = call.pack(numbers)?;
             fields.push(Field::new(format!("__s{index}"), state.data_type().clone(), true));

@@ -8,6 +8,10 @@
 
 use super::plans::{Column, Generator, Plan, TIES, Type};
 
+/// Window functions, and those of them that give equal rows equal values.
+const CALLS: std::ops::Range<u8> = 0..9;
+const CALLS_ALIKE_FOR_EQUALS: std::ops::Range<u8> = 1..6;
+
 impl Generator {
     /// One aggregate over a scope.
     fn aggregate(&mut self, scope: &[Column]) -> (String, Type) {
@@ -154,10 +158,15 @@ impl Generator {
     }
 
     /// One window function, and whether it leaves ties; `partition` is what stands in its brackets before ORDER BY.
-    fn over(&mut self, scope: &[Column], partition: &str) -> ((String, Type), Option<&'static str>) {
+    fn over(
+        &mut self,
+        scope: &[Column],
+        partition: &str,
+        of: std::ops::Range<u8>,
+    ) -> ((String, Type), Option<&'static str>) {
         let mut order = self.comparable(scope);
         self.rng.shuffle(&mut order);
-        let nth = self.rng.u8(0..9);
+        let nth = self.rng.u8(of);
         let (total, ties) = if matches!(nth, 0 | 6 | 7) { self.order(&order) } else { (names(&order), None) };
         let (first, kind) = order[0].clone();
         let int = self.value(scope, Type::Int, 0);
@@ -184,11 +193,12 @@ impl Generator {
         let shown = self.comparable(&scope);
         let (key, _) = self.one(&shown);
         let mut list = shown.clone();
-        let (call, mut ties) = self.over(&scope, &format!("PARTITION BY {key} "));
+        let (call, mut ties) = self.over(&scope, &format!("PARTITION BY {key} "), CALLS);
         list.push(call);
         if self.chance(25) {
             let (other, _) = self.one(&shown);
-            let (call, more) = self.over(&scope, &format!("PARTITION BY {key}, {other} "));
+            // Two that tell equal rows from each other may do so in any of two ways.
+            let (call, more) = self.over(&scope, &format!("PARTITION BY {key}, {other} "), CALLS_ALIKE_FOR_EQUALS);
             list.push(call);
             ties = ties.or(more);
         }
@@ -199,7 +209,7 @@ impl Generator {
     pub fn global_window(&mut self, depth: usize) -> Plan {
         let (plan, alias, scope) = self.input(depth);
         let mut list = self.comparable(&scope);
-        let (call, ties) = self.over(&scope, "");
+        let (call, ties) = self.over(&scope, "", CALLS);
         list.push(call);
         let (rows, rest) = (plan.rows, format!("FROM {}", plan.item(&alias)));
         self.select("global window", &list, ("SELECT", &rest), rows, vec![plan]).with(ties)
