@@ -22,7 +22,7 @@ import time
 
 from peers import setup
 
-sys.path.append(os.path.join(setup.REPOSITORY, "tests", "clients"))
+sys.path.insert(0, os.path.join(setup.REPOSITORY, "tests", "clients"))
 import kinesis  # noqa: E402
 import proxy  # noqa: E402
 

@@ -186,10 +186,19 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A fault of a bucket, or of the network on the way to it, that is likely to pass. The types that would tell are private
+/// to `object_store`, and lost in the errors of the libraries in between; the text is not.
+pub(crate) fn passes(text: &str) -> bool {
+    const PASSING: [&str; 4] =
+        ["HTTP error:", "non-2xx status code: 5", "non-2xx status code: 429", "Server returned error response"];
+    text.contains("Generic S3 error") && PASSING.iter().any(|passing| text.contains(passing))
+}
+
 impl From<datafusion::error::DataFusionError> for Error {
     fn from(error: datafusion::error::DataFusionError) -> Self {
         use datafusion::error::DataFusionError as D;
         match error.find_root() {
+            root if passes(&root.to_string()) => Error::new(ErrorKind::Transient, plain(&error)),
             D::External(inner) => match inner.downcast_ref::<Error>() {
                 Some(ours) => ours.clone(),
                 None => Error::new(ErrorKind::Query, inner.to_string()),
@@ -236,6 +245,7 @@ impl From<object_store::Error> for Error {
         let kind = match &error {
             O::NotFound { .. } => ErrorKind::NotFound,
             O::AlreadyExists { .. } | O::Precondition { .. } => ErrorKind::Conflict,
+            error if passes(&error.to_string()) => ErrorKind::Transient,
             _ => ErrorKind::Storage,
         };
         let mut text = error.to_string();
@@ -277,5 +287,24 @@ impl From<std::io::Error> for Error {
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
         Error::new(ErrorKind::Corrupt, format!("not the expected JSON: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_of_a_bucket_pass_and_its_refusals_do_not() {
+        let s3 = |text: &str| format!("Generic S3 error: Error performing GET http://b/k in 3 ms - {text}");
+        for passing in [
+            "HTTP error: request or response body error",
+            "Server returned non-2xx status code: 503 Service Unavailable: SlowDown",
+            "Server returned error response: InternalError",
+        ] {
+            assert!(passes(&s3(passing)) && passes(&format!("Kernel error: {}", s3(passing))), "{passing}");
+        }
+        assert!(!passes(&s3("Server returned non-2xx status code: 400 Bad Request: InvalidArgument")));
+        assert!(!passes("No space left on device (os error 28)"));
     }
 }

@@ -22,7 +22,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use url::Url;
 
 use crate::epoch::{Epoch, Version};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, passes};
 use crate::storage::action::{self, APP_ID, Parsed};
 use crate::storage::schema::from_delta_schema;
 use crate::storage::{DataFile, Snapshot};
@@ -117,6 +117,7 @@ fn delta_error(location: &str, error: &DeltaTableError) -> Error {
     let kind = match error {
         DeltaTableError::NotATable(_) | DeltaTableError::InvalidVersion(_) => ErrorKind::NotFound,
         DeltaTableError::ObjectStore { source: object_store::Error::NotFound { .. } } => ErrorKind::NotFound,
+        error if passes(&error.to_string()) => ErrorKind::Transient,
         DeltaTableError::ObjectStore { .. } | DeltaTableError::Io { .. } => ErrorKind::Storage,
         _ => ErrorKind::Corrupt,
     };

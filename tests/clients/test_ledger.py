@@ -66,6 +66,13 @@ class Stream:
         print(json.dumps({"what": what, "records": put.total(), **facts, "seconds": round(time.monotonic() - began)}), flush=True)
 
 
+def until(what, condition):
+    deadline = time.monotonic() + WAIT_MAX
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {WAIT_MAX} s: {what}"
+        time.sleep(0.05)
+
+
 def bad_bucket(folder):
     endpoint = os.environ.get("FLASH_S3")
     if not endpoint:
@@ -76,6 +83,7 @@ def bad_bucket(folder):
     env = {"AWS_ENDPOINT_URL_KINESIS": reads.url, "AWS_ENDPOINT_URL_S3": bucket.url}
     stream.put(EVENTS)
     running = stream.run(lake, **env)
+    until("it commits", lambda: bucket.calls["PUT"] > 200 or running.poll() is not None)
     kinesis.reshard(stream.endpoint, STREAM, 4)
     stream.put(EVENTS)
     kinesis.reshard(stream.endpoint, STREAM, 2)

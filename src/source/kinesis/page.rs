@@ -92,6 +92,8 @@ impl Job {
             Err(Fault::Invalid(_)) if matches!(want, Want::AtTimestamp(at) if at > now_ms() - CLOCKS_DIFFER_MS_MAX) => {
                 return Ok(Some(nothing));
             }
+            // Where the last subscription ended is no place any more: once more, from the position.
+            Err(Fault::Invalid(_)) if !proves => return Ok(Some(Answer::Fault(Fault::Expired))),
             // The consumer or the shard: an iterator tells.
             Err(Fault::NotFound(_)) if self.consumer.take().is_some() => {
                 self.consumer_gone = true;

@@ -26,6 +26,8 @@ struct Failing {
     left: AtomicI64,
     /// The write that fails has landed: only its answer is lost.
     after: bool,
+    /// Those after it do not fail.
+    once: bool,
 }
 
 impl fmt::Display for Failing {
@@ -38,17 +40,22 @@ fn fault() -> object_store::Error {
     object_store::Error::Generic { store: "failing", source: "the power went out".into() }
 }
 
+fn refused(path: &Path) -> object_store::Error {
+    object_store::Error::PermissionDenied { path: path.to_string(), source: "not just now".into() }
+}
+
 #[async_trait]
 impl ObjectStore for Failing {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let left = self.left.fetch_sub(1, Ordering::SeqCst);
-        if left > 0 {
+        if left > 0 || self.once && left < 0 {
             return self.inner.put_opts(path, payload, options).await;
         }
         if left == 0 && self.after {
             self.inner.put_opts(path, payload, options).await?;
         }
-        Err(fault())
+        // What is refused is not tried again below the engine.
+        Err(if self.once { refused(path) } else { fault() })
     }
 
     async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
@@ -114,7 +121,7 @@ async fn a_fault_at_any_write_changes_nothing_in_the_end() {
             calm.source.push(events(0, 60));
             calm.pass_until_idle().await;
             drop(calm);
-            let failing = Arc::new(Failing { inner: inner.clone(), left: AtomicI64::new(write), after });
+            let failing = Arc::new(Failing { inner: inner.clone(), left: AtomicI64::new(write), after, once: false });
             let lake = Lake::open(failing.clone(), Arc::clone(&source)).await.unwrap();
             lake.source.push(events(60, 60));
             let outcome = lake.engine.pass(PassRequest { all: true, full: vec![] }).await;
@@ -122,6 +129,47 @@ async fn a_fault_at_any_write_changes_nothing_in_the_end() {
             assert!(fault || outcome.is_ok(), "{:?}", outcome.err());
             drop(lake);
             let lake = Lake::open(inner, source).await.unwrap().restart().await;
+            lake.pass_until_idle().await;
+            let found = contents(&lake).await;
+            let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
+            assert!(
+                found == wanted,
+                "fault at write {write}, landed: {after}; {} rows, {} wanted; {first:?}",
+                found.len(),
+                wanted.len()
+            );
+            if !fault {
+                break;
+            }
+            faults += 1;
+        }
+    }
+    assert!(faults >= 20, "only {faults} writes were tried");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_engine_goes_on_after_a_fault_at_any_write() {
+    let undisturbed = Lake::new(&super::VIEWS).await;
+    undisturbed.source.push(events(0, 180));
+    undisturbed.pass_until_idle().await;
+    let wanted = contents(&undisturbed).await;
+    let mut faults = 0;
+    for after in [false, true] {
+        for write in 0.. {
+            let failing = Failing { inner: Arc::default(), left: AtomicI64::new(i64::MAX), after, once: true };
+            let failing = Arc::new(failing);
+            let lake = Lake::open(failing.clone(), Arc::default()).await.unwrap();
+            let objects = super::VIEWS.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
+            lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+            lake.source.push(events(0, 60));
+            lake.pass_until_idle().await;
+            failing.left.store(write, Ordering::SeqCst);
+            lake.source.push(events(60, 60));
+            let outcome = lake.engine.pass(PassRequest { all: true, full: vec![] }).await;
+            let fault = failing.left.load(Ordering::SeqCst) < 0;
+            assert!(fault || outcome.is_ok(), "{:?}", outcome.err());
+            failing.left.store(i64::MAX, Ordering::SeqCst);
+            lake.source.push(events(120, 60));
             lake.pass_until_idle().await;
             let found = contents(&lake).await;
             let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
@@ -162,7 +210,8 @@ async fn a_backfill_lands_what_is_missing_once_whatever_write_fails() {
         lake.source.push(events(110, 10));
         let source = Arc::clone(&lake.source);
         drop(lake);
-        let failing = Arc::new(Failing { inner: inner.clone(), left: AtomicI64::new(write), after: write % 2 == 1 });
+        let failing =
+            Arc::new(Failing { inner: inner.clone(), left: AtomicI64::new(write), after: write % 2 == 1, once: false });
         let lake = Lake::open(failing.clone(), Arc::clone(&source)).await.unwrap();
         let outcome = lake.engine.backfill(&bronze, 0).await;
         let fault = failing.left.load(Ordering::SeqCst) < 0;

@@ -548,6 +548,15 @@ async fn nothing_is_behind_when_all_is_read(place: Place) {
     assert_eq!(slice.behind_ms, Some(BTreeMap::new()));
 }
 
+/// Where ferrokinesis makes no stream without a number of shards.
+async fn a_stream_on_demand_is_read(place: Place) {
+    let stream = place.stream_on_demand().await;
+    stream.put(&records(0, 100)).await;
+    let drained = drain(&stream.consumer(), None, TINY).await;
+    assert_once_and_in_order(&drained.rows(), 100);
+    assert!(drained.to.shards.len() > 1);
+}
+
 macro_rules! conformance {
     ($($check:ident),* $(,)?) => {
         conformance!(in ferrokinesis, Place::ferrokinesis().await, [$($check)*]);
@@ -607,6 +616,17 @@ conformance!(
     a_stream_can_be_named_by_its_arn,
     nothing_is_behind_when_all_is_read,
 );
+
+mod kinesis_local_alone {
+    use super::Place;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stream_on_demand_is_read() {
+        if let Some(place) = Place::kinesis_local().there_for("a_stream_on_demand_is_read") {
+            super::a_stream_on_demand_is_read(place).await;
+        }
+    }
+}
 
 // It sends once a second, and some of the checks would take a minute.
 conformance!(in kinesis_local_fan_out, Place::kinesis_local().fan_out(), [

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
-use aws_sdk_kinesis::types::{Shard, StreamStatus};
+use aws_sdk_kinesis::types::{Shard, StreamMode, StreamModeDetails, StreamStatus};
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use ferrokinesis::store::{Store, StoreOptions};
@@ -100,6 +100,22 @@ impl Place {
 
     /// A new stream.
     pub(super) async fn stream(&self, shards: usize) -> Stream {
+        let stream = self.named().await;
+        stream.create(shards).await;
+        stream
+    }
+
+    /// A new stream whose shards are the service's business.
+    pub(super) async fn stream_on_demand(&self) -> Stream {
+        let stream = self.named().await;
+        let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand).build().unwrap();
+        let call = stream.client.create_stream().stream_name(&stream.spec.stream).stream_mode_details(mode);
+        call.send().await.unwrap();
+        stream.active().await;
+        stream
+    }
+
+    async fn named(&self) -> Stream {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("events-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let spec = KinesisSpec {
@@ -111,9 +127,7 @@ impl Place {
         };
         let producer = Producer::connect(&spec).await.unwrap();
         let sent_within = if self.consumer.is_some() { self.sends_within } else { Duration::ZERO };
-        let stream = Stream { client: self.client.clone(), spec, producer, sent_within };
-        stream.create(shards).await;
-        stream
+        Stream { client: self.client.clone(), spec, producer, sent_within }
     }
 }
 
