@@ -149,24 +149,38 @@ pub async fn run(
 
 /// `Engine::recover` with the same back-off as a pass.
 async fn recover(engine: &Engine, shutdown: &CancellationToken) -> Result<()> {
+    let recovered = at_start("recovery", shutdown, async || engine.recover().await).await;
+    if let Some(epoch) = recovered.map_err(|error| error.context("recovery"))? {
+        tracing::info!(epoch, "carried out again after an unfinished run");
+    }
+    Ok(())
+}
+
+/// What is done before the first pass, tried again a few times while its faults pass.
+///
+/// # Errors
+/// The last try's.
+pub async fn at_start<T>(
+    what: &str,
+    shutdown: &CancellationToken,
+    mut attempt: impl AsyncFnMut() -> Result<T>,
+) -> Result<T> {
     let mut failures = 0;
-    while !shutdown.is_cancelled() {
-        match engine.recover().await {
-            Ok(Some(epoch)) => {
-                tracing::info!(epoch, "carried out again after an unfinished run");
-                return Ok(());
-            }
-            Ok(None) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::Transient && failures + 1 < TRIES_AT_START_MAX => {
+    loop {
+        match attempt().await {
+            Err(error)
+                if error.kind() == ErrorKind::Transient
+                    && failures + 1 < TRIES_AT_START_MAX
+                    && !shutdown.is_cancelled() =>
+            {
                 let wait = back_off(failures, random());
-                tracing::warn!(%error, again_in_ms = wait.as_millis(), "recovery failed");
+                tracing::warn!(%error, again_in_ms = wait.as_millis(), "{what} failed");
                 failures += 1;
                 sleep(wait, shutdown).await;
             }
-            Err(error) => return Err(error.context("recovery")),
+            ended => return ended,
         }
     }
-    Ok(())
 }
 
 async fn sleep(wait: Duration, shutdown: &CancellationToken) {

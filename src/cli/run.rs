@@ -58,10 +58,15 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         serve::wanted(args.http, serve::HTTP, args.until_caught_up),
     )
     .await?;
-    let engine = lake::open(context, &args.lake, lake::overrides(&args.source).await?).await?;
-    announce(terminal, &engine.apply(&objects).await?);
-    let addresses = listeners.addresses();
     let shutdown = serve::shutdown_on_signals(terminal)?;
+    let (engine, applied) = scheduler::at_start("opening the lake", &shutdown, async || {
+        let engine = lake::open(context, &args.lake, lake::overrides(&args.source).await?).await?;
+        let applied = engine.apply(&objects).await?;
+        Ok((engine, applied))
+    })
+    .await?;
+    announce(terminal, &applied);
+    let addresses = listeners.addresses();
     let servers = listeners.start(&engine, &shutdown);
     if let Some(addr) = addresses.flight {
         terminal.say(&format!("Flight SQL  grpc://{addr}   (flash sql --server grpc://{addr})"));

@@ -23,7 +23,6 @@ mod held;
 mod net;
 mod sides;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray};
@@ -44,7 +43,7 @@ use crate::refresh::compile::CompiledView;
 use crate::refresh::counted::HIDDEN;
 use crate::refresh::execute::{collect, conform, mask};
 use crate::refresh::merge::held::{Held, There};
-use crate::refresh::merge::sides::{Named, apart, hashes, renamed};
+use crate::refresh::merge::sides::{Named, apart, renamed};
 use crate::refresh::restrict::Keys;
 use crate::storage::{DataFile, Snapshot, Storage};
 
@@ -158,7 +157,7 @@ impl Merge<'_> {
         let mut after = vec![];
         if !groups.is_empty() {
             let rows = self.finish(&calls, groups).await?;
-            after = if shown { self.shown_of(&rows, &keys)? } else { vec![] };
+            after = if shown { self.shown_of(&rows, &named)? } else { vec![] };
             merged.add.extend(self.write(&into, rows).await?);
         } else if self.having {
             self.storage.write_state(&self.whole_state_path(epoch), &[]).await?;
@@ -187,15 +186,12 @@ impl Merge<'_> {
         self.visible(&rows).map(|(shown, _)| vec![shown])
     }
 
-    /// What the view shows of the finished groups that have one of these keys.
-    fn shown_of(&self, rows: &RecordBatch, keys: &Keys) -> Result<Vec<RecordBatch>> {
-        let wanted = hashes(keys.columns(), keys.len())?.into_iter().collect::<HashSet<_>>();
+    /// What the view shows of the finished groups that are named.
+    fn shown_of(&self, rows: &RecordBatch, named: &Named<'_>) -> Result<Vec<RecordBatch>> {
         let schema = rows.schema();
         let columns = (0..self.aggregate.group_expr.len()).filter_map(|key| schema.index_of(&format!("__k{key}")).ok());
         let columns = columns.map(|index| Arc::clone(rows.column(index))).collect::<Vec<_>>();
-        let hashes = hashes(&columns, rows.num_rows())?;
-        let mask = hashes.iter().map(|hash| Some(wanted.contains(hash))).collect::<BooleanArray>();
-        let rows = filter_record_batch(rows, &mask)?;
+        let rows = filter_record_batch(rows, &named.mask(&columns, rows.num_rows(), &mut None)?)?;
         self.visible(&rows).map(|(shown, _)| vec![shown])
     }
 

@@ -9,6 +9,7 @@
 import http.client
 import http.server
 import random
+import sys
 import threading
 import time
 import urllib.parse
@@ -32,8 +33,7 @@ class Proxy:
         self.faults, self.concerns, self.random = list(faults), concerns, random.Random(seed)
         self.counts, self.calls = Counter(), Counter()
         handler = type("Handler", (Handler,), {"proxy": self})
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
+        server = Server(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{server.server_port}"
 
@@ -44,6 +44,15 @@ class Proxy:
                 return what
             roll -= share
         return None
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        # Whoever called may have been killed.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -67,9 +76,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP | {"host"}}
         connection.request(self.command, self.path, self.body or None, headers)
         answer = connection.getresponse()
-        return answer.status, answer.getheaders(), answer.read()
+        whole = answer.status, answer.getheaders(), answer.read()
+        connection.close()
+        return whole
 
-    def answer(self, status, headers, body):
+    def answer(self, status, headers, body, sent=None):
+        """The whole answer, or so many bytes of its body."""
         self.send_response_only(status)
         length = str(len(body))
         for name, value in headers:
@@ -80,7 +92,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:sent])
 
     def log_message(self, *_):
         pass
@@ -103,10 +115,7 @@ def lose(handler):
 def break_off(handler):
     status, headers, body = handler.passed_on()
     handler.proxy.counts["breaks off"] += 1
-    handler.send_response_only(status)
-    handler.send_header("Content-Length", str(len(body) + 1))
-    handler.end_headers()
-    handler.wfile.write(body[: len(body) // 2])
+    handler.answer(status, headers, body, len(body) // 2)
     handler.close_connection = True
 
 

@@ -50,26 +50,27 @@ impl<'a> Named<'a> {
     pub(super) fn split(&self, groups: &[RecordBatch]) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>)> {
         let (mut gone, mut stay) = (Vec::new(), Vec::new());
         let width = self.keys.columns().len();
-        let mut exact: Option<(Vec<DataType>, Exact)> = None;
+        let mut exact = None;
         for batch in groups.iter().filter(|batch| batch.num_rows() > 0) {
-            let columns = &batch.columns()[..width];
-            let mask = if self.exact && width > 0 {
-                let types = columns.iter().map(|column| column.data_type().clone()).collect::<Vec<_>>();
-                let exact = match exact.take().filter(|(known, _)| *known == types) {
-                    Some(known) => exact.insert(known),
-                    None => exact.insert((types, Exact::new(self.keys, columns)?)),
-                };
-                exact.1.mask(columns)?
-            } else {
-                let hashes = hashes(columns, batch.num_rows())?;
-                hashes.iter().map(|hash| Some(self.hashes.binary_search(hash).is_ok())).collect::<BooleanArray>()
-            };
+            let mask = self.mask(&batch.columns()[..width], batch.num_rows(), &mut exact)?;
             gone.push(filter_record_batch(batch, &mask)?);
             stay.push(filter_record_batch(batch, &not(&mask)?)?);
         }
         gone.retain(|batch| batch.num_rows() > 0);
         stay.retain(|batch| batch.num_rows() > 0);
         Ok((gone, stay))
+    }
+
+    /// Which of these rows' keys are named: the same ones wherever it is asked, so that what comes and what goes are of
+    /// the same groups. `exact` is kept from one batch to the next.
+    pub(super) fn mask(&self, columns: &[ArrayRef], rows: usize, exact: &mut Option<Exact>) -> Result<BooleanArray> {
+        if !self.exact || columns.is_empty() {
+            let hashes = hashes(columns, rows)?;
+            return Ok(hashes.iter().map(|hash| Some(self.hashes.binary_search(hash).is_ok())).collect());
+        }
+        let known = exact.take().filter(|known| known.is_like(columns));
+        let exact = exact.insert(known.map_or_else(|| Exact::new(self.keys, columns), Ok)?);
+        exact.mask(columns)
     }
 }
 
@@ -99,7 +100,8 @@ pub(super) fn apart(
 }
 
 /// Keys to be compared as they are.
-struct Exact {
+pub(super) struct Exact {
+    types: Vec<DataType>,
     converter: RowConverter,
     rows: HashSet<OwnedRow>,
 }
@@ -107,12 +109,16 @@ struct Exact {
 impl Exact {
     /// `like` has the types that the keys are compared with.
     fn new(keys: &Keys, like: &[ArrayRef]) -> Result<Self> {
-        let fields = like.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-        let converter = RowConverter::new(fields)?;
+        let types = like.iter().map(|column| column.data_type().clone()).collect::<Vec<_>>();
+        let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let columns = keys.columns().iter().zip(like).map(|(column, like)| cast(column, like.data_type()));
         let rows = converter.convert_columns(&columns.collect::<Result<Vec<_>, _>>()?)?;
         let rows = rows.iter().map(|row| row.owned()).collect();
-        Ok(Self { converter, rows })
+        Ok(Self { types, converter, rows })
+    }
+
+    fn is_like(&self, columns: &[ArrayRef]) -> bool {
+        self.types.iter().eq(columns.iter().map(|column| column.data_type()))
     }
 
     fn mask(&self, columns: &[ArrayRef]) -> Result<BooleanArray> {
