@@ -4,7 +4,7 @@
     benches/kinesis.py                                 500,000 records in 64 shards
     benches/kinesis.py --records 50000 --shards 8      a quick look
 
-    flash simulate ─▶ flash kinesis (a process of its own) ◀─┬─ flash run, one view that counts: the consumer alone
+    flash simulate ─▶ flash kinesis (a process of its own) ◀─┬─ flash run, one view that keeps nothing: the consumer alone
                                                              ├─ flash run, all of sql/: with the whole way to gold
                                                              └─ flash run, nothing new: calls and CPU while idle
 
@@ -27,7 +27,8 @@ import kinesis  # noqa: E402
 import proxy  # noqa: E402
 
 STREAM = "events"
-COUNT = "CREATE MATERIALIZED VIEW s.counted AS SELECT count(*) AS n, sum(length(_payload)) AS bytes FROM raw.events"
+# Every record is read and made a row of, and none is kept.
+NOTHING = "CREATE MATERIALIZED VIEW s.nothing AS SELECT _shard_id FROM raw.events WHERE _sub_sequence < 0"
 IDLE_S = 20
 
 
@@ -48,8 +49,8 @@ def projects(folder):
     os.makedirs(f"{folder}/alone/raw")
     os.makedirs(f"{folder}/alone/s")
     shutil.copy(os.path.join(setup.REPOSITORY, "sql", "raw", "events.sql"), f"{folder}/alone/raw/events.sql")
-    with open(f"{folder}/alone/s/counted.sql", "w") as file:
-        file.write(COUNT)
+    with open(f"{folder}/alone/s/nothing.sql", "w") as file:
+        file.write(NOTHING)
     return {"the consumer alone": f"{folder}/alone", "the whole way to gold": os.path.join(setup.REPOSITORY, "sql")}
 
 
@@ -57,7 +58,8 @@ def run(chosen, folder, project, lake, endpoint, *more):
     env = {**os.environ, **kinesis.ENVIRONMENT, "AWS_ENDPOINT_URL_KINESIS": endpoint}
     command = [chosen.flash, "run", "--project", project, "--lake", f"{folder}/{lake}", *more]
     command += ["--source", f"raw.events=kinesis:{STREAM}"]
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(f"{folder}/said", "w") as said:
+        return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=said)
 
 
 def full(chosen, folder, endpoint, server, size):
@@ -65,7 +67,8 @@ def full(chosen, folder, endpoint, server, size):
     for nth, (what, project) in enumerate(projects(folder).items()):
         before, served, began = resource.getrusage(resource.RUSAGE_CHILDREN), cpu_of(server), time.monotonic()
         if run(chosen, folder, project, f"lake{nth}", endpoint, "--until-caught-up").wait() != 0:
-            sys.exit(f"{what}: flash run failed")
+            with open(f"{folder}/said") as said:
+                sys.exit(f"{what}: {said.read()}")
         seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         served = cpu_of(server) - served
