@@ -88,7 +88,7 @@ impl Engine {
                 suspended: graph.definitions.objects.get(name).is_some_and(|object| object.suspended),
             }
         });
-        let losses = self.losses.read().clone();
+        let losses = self.losses();
         tables.extend(system::tables(&views.collect::<Vec<_>>(), &published, &history, &losses)?);
         let catalog = catalog_of(tables)?;
         let losses = losses.len();

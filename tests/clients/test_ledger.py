@@ -133,7 +133,8 @@ def two_writers(folder):
             running = stream.run(lake)
             while running.poll() is None and not over.wait(0.05):
                 pass
-            running.kill() if over.is_set() else None
+            if over.is_set():
+                running.kill()
             said = running.communicate(timeout=WAIT_MAX)[1]
             if not over.is_set() and running.returncode != OWNED:
                 failed.append(f"{running.returncode}\n{said}")

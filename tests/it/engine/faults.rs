@@ -104,6 +104,18 @@ async fn contents(lake: &Lake) -> Vec<String> {
     all
 }
 
+async fn apply_views(lake: &Lake) {
+    let objects = super::VIEWS.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
+    lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+}
+
+/// A lake holds what an undisturbed one does.
+async fn assert_same(lake: &Lake, wanted: &[String], what: &str) {
+    let found = contents(lake).await;
+    let first = found.iter().zip(wanted).find(|(a, b)| a != b);
+    assert!(found == wanted, "{what}: {} rows, {} wanted; {first:?}", found.len(), wanted.len());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_at_any_write_changes_nothing_in_the_end() {
     let undisturbed = Lake::new(&super::VIEWS).await;
@@ -116,8 +128,7 @@ async fn a_fault_at_any_write_changes_nothing_in_the_end() {
             let inner = Arc::new(InMemory::new());
             let source = Arc::default();
             let calm = Lake::open(inner.clone(), Arc::clone(&source)).await.unwrap();
-            let objects = super::VIEWS.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
-            calm.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+            apply_views(&calm).await;
             calm.source.push(events(0, 60));
             calm.pass_until_idle().await;
             drop(calm);
@@ -130,14 +141,7 @@ async fn a_fault_at_any_write_changes_nothing_in_the_end() {
             drop(lake);
             let lake = Lake::open(inner, source).await.unwrap().restart().await;
             lake.pass_until_idle().await;
-            let found = contents(&lake).await;
-            let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
-            assert!(
-                found == wanted,
-                "fault at write {write}, landed: {after}; {} rows, {} wanted; {first:?}",
-                found.len(),
-                wanted.len()
-            );
+            assert_same(&lake, &wanted, &format!("fault at write {write}, landed: {after}")).await;
             if !fault {
                 break;
             }
@@ -159,8 +163,7 @@ async fn the_same_engine_goes_on_after_a_fault_at_any_write() {
             let failing = Failing { inner: Arc::default(), left: AtomicI64::new(i64::MAX), after, once: true };
             let failing = Arc::new(failing);
             let lake = Lake::open(failing.clone(), Arc::default()).await.unwrap();
-            let objects = super::VIEWS.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
-            lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+            apply_views(&lake).await;
             lake.source.push(events(0, 60));
             lake.pass_until_idle().await;
             failing.left.store(write, Ordering::SeqCst);
@@ -171,14 +174,7 @@ async fn the_same_engine_goes_on_after_a_fault_at_any_write() {
             failing.left.store(i64::MAX, Ordering::SeqCst);
             lake.source.push(events(120, 60));
             lake.pass_until_idle().await;
-            let found = contents(&lake).await;
-            let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
-            assert!(
-                found == wanted,
-                "fault at write {write}, landed: {after}; {} rows, {} wanted; {first:?}",
-                found.len(),
-                wanted.len()
-            );
+            assert_same(&lake, &wanted, &format!("fault at write {write}, landed: {after}")).await;
             if !fault {
                 break;
             }
@@ -199,8 +195,7 @@ async fn a_backfill_lands_what_is_missing_once_whatever_write_fails() {
     for write in 0.. {
         let inner = Arc::new(InMemory::new());
         let lake = Lake::open(inner.clone(), Arc::default()).await.unwrap();
-        let objects = super::VIEWS.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
-        lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+        apply_views(&lake).await;
         // The stream held 50 records when the source began with "latest".
         *lake.source.first.lock() = 50;
         lake.source.push(events(0, 110));
@@ -222,9 +217,7 @@ async fn a_backfill_lands_what_is_missing_once_whatever_write_fails() {
         lake.engine.backfill(&bronze, 0).await.unwrap();
         assert_eq!(lake.engine.backfill(&bronze, 0).await.unwrap().landed, 0, "once");
         lake.pass_until_idle().await;
-        let found = contents(&lake).await;
-        let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
-        assert!(found == wanted, "fault at write {write}: {} rows, {} wanted; {first:?}", found.len(), wanted.len());
+        assert_same(&lake, &wanted, &format!("fault at write {write}")).await;
         if !fault {
             break;
         }
@@ -269,7 +262,5 @@ async fn of_two_writers_one_stops_and_nothing_is_lost_or_doubled() {
     drop(b);
     let last = a.restart().await;
     last.pass_until_idle().await;
-    let found = contents(&last).await;
-    let first = found.iter().zip(&wanted).find(|(a, b)| a != b);
-    assert!(found == wanted, "{} rows, {} wanted; {first:?}", found.len(), wanted.len());
+    assert_same(&last, &wanted, "two writers").await;
 }
