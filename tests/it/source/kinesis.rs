@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use ferrokinesis::actions::Operation;
 use ferrokinesis::store::StoreOptions;
-use flashcommerce::epoch::{Position, SequenceNumber, SourceRange};
+use flashcommerce::epoch::{Position, Positions, SequenceNumber, SourceRange};
 use flashcommerce::error::ErrorKind;
 use flashcommerce::source::embedded::{EmbeddedKinesis, EmbeddedOptions};
 use flashcommerce::source::kinesis::{KinesisSource, Pace};
@@ -93,6 +94,48 @@ async fn bad_days_lose_nothing() {
         assert_complete(&drained.rows(), &records(0, 400));
         assert!(server.reads.load(std::sync::atomic::Ordering::SeqCst) > 20);
     }
+}
+
+/// Rows after `at`, until there are so many.
+async fn read_until(source: &KinesisSource, at: &mut Positions, seen: &mut Vec<Row>, many: usize) {
+    let begun = Instant::now();
+    while seen.len() < many {
+        assert!(begun.elapsed() < EVENTUALLY_MAX, "{} records of {many}", seen.len());
+        let slice = source.poll(Some(at), LARGE_BUT_FEW).await.unwrap();
+        seen.extend(rows(&slice));
+        *at = slice.to;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_that_end_and_a_consumer_that_goes_lose_nothing() {
+    // Subscriptions of 300 ms instead of five minutes.
+    let options = StoreOptions { subscribe_to_shard_session_ms: 300, ..StoreOptions::default() };
+    let server = Server::start(SHARDS, Moods::default(), options).await;
+    let spec = KinesisSpec { consumer: Some("flash".into()), ..server.spec.clone() };
+    let source = KinesisSource::with_pace(spec, Pace::Off);
+    let asked = || server.reads.load(std::sync::atomic::Ordering::SeqCst);
+    let (mut at, mut seen) = (source.start().await.unwrap(), Vec::new());
+    for part in 0..6 {
+        server.put(&records(part * 50, (part + 1) * 50)).await;
+        read_until(&source, &mut at, &mut seen, (part + 1) * 50).await;
+    }
+    assert_eq!(asked(), 0, "everything was sent");
+    let arn = server.store.get_stream("events").await.unwrap().stream_arn;
+    let gone = serde_json::json!({ "StreamARN": arn, "ConsumerName": "flash" });
+    server.call(Operation::DeregisterStreamConsumer, gone).await;
+    eventually("the consumer is gone", async || server.store.find_consumer(&arn, "flash").await.is_none()).await;
+    server.put(&records(300, 350)).await;
+    read_until(&source, &mut at, &mut seen, 350).await;
+    eventually("it is asked for what was not sent, and the consumer is there again", async || {
+        at = source.poll(Some(&at), LARGE).await.unwrap().to;
+        asked() > 0 && server.store.find_consumer(&arn, "flash").await.is_some()
+    })
+    .await;
+    server.put(&records(350, 400)).await;
+    read_until(&source, &mut at, &mut seen, 400).await;
+    assert_complete(&seen, &records(0, 400));
+    assert_eq!(source.losses(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
