@@ -1,4 +1,4 @@
-//! The optimizer's rules, without one where it is wrong.
+//! The optimizer's rules, without one where it is wrong, and with one for what another gets wrong (`grouping`).
 //!
 //! ```text
 //!  SELECT k, sum(DISTINCT a), sum(d) .. GROUP BY k
@@ -8,6 +8,8 @@
 //! In DataFusion 55 the type of a decimal's sum is wider than the decimal, and the sum of sums wider still: the rewritten
 //! aggregate gives another type than the query has, and a comparison with it fails. Such an aggregate is left as it is.
 
+mod grouping;
+
 use std::sync::Arc;
 
 use datafusion::common::tree_node::Transformed;
@@ -16,6 +18,8 @@ use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 /// The rule's name.
 const DISTINCT_TO_GROUPS: &str = "single_distinct_aggregation_to_group_by";
@@ -27,6 +31,12 @@ pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         _ => rule,
     };
     Optimizer::new().rules.into_iter().map(careful).collect()
+}
+
+/// All physical rules of DataFusion, in its order, after one of ours.
+pub(super) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(grouping::GroupingSets);
+    std::iter::once(ours).chain(PhysicalOptimizer::new().rules).collect()
 }
 
 /// The rule, but not over sums of decimals.

@@ -75,6 +75,7 @@ pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
         .with_runtime_env(runtime)
         .with_default_features()
         .with_optimizer_rules(optimizer::rules())
+        .with_physical_optimizer_rules(optimizer::physical_rules())
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
         .build();
     for function in flashcommerce_udfs::all() {
