@@ -1,7 +1,10 @@
 //! Catalog: what exists, what it is built on, and who may see it. The only maker of sessions.
 
+pub mod access;
 pub mod definitions;
+pub mod guard;
 mod optimizer;
+pub mod policy;
 pub mod principal;
 pub mod session;
 pub mod system;

@@ -3,6 +3,7 @@
 //! `server` and `scheduler` share one `Arc<Engine>`: the server plans queries on what is published,
 //! the scheduler asks for passes. Statements that change something run one pass and return when it is published.
 
+mod access;
 mod apply;
 mod audit;
 pub mod backfill;
@@ -24,12 +25,13 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use crate::catalog::access::Access;
 use crate::catalog::definitions::{Definitions, Kind};
 use crate::catalog::{session, system};
 use crate::epoch::{DataLoss, Epoch, EpochRecord, PublishedRecord, Version};
 use crate::error::Result;
 use crate::name::TableName;
-use crate::parser::CreateSource;
+use crate::parser::{AlterAction, CreateSource};
 use crate::refresh::change::Recent;
 use crate::refresh::pass::ViewSlot;
 pub use crate::refresh::plan::Prefer;
@@ -210,6 +212,10 @@ pub struct Engine {
     losses: RwLock<Vec<DataLoss>>,
     /// Tables of the newest published epoch, for sessions.
     pinned: RwLock<Option<sessions::Pinned>>,
+    /// What principals see of them, by name.
+    seen: RwLock<BTreeMap<String, sessions::Seen>>,
+    /// Who may do what, and when that was read.
+    access: RwLock<(std::time::Instant, Arc<Access>)>,
     /// This process has carried out an epoch: what it published last is the newest.
     writes: std::sync::atomic::AtomicBool,
 }
@@ -237,6 +243,8 @@ impl Engine {
             recent: RwLock::default(),
             losses: RwLock::default(),
             pinned: RwLock::new(None),
+            seen: RwLock::default(),
+            access: RwLock::new((std::time::Instant::now(), Arc::default())),
             writes: std::sync::atomic::AtomicBool::new(false),
         };
         let mut graph = engine.build(&apply::stored(&definitions)?, &definitions, false).await?;
@@ -248,6 +256,7 @@ impl Engine {
             *engine.graph.write() = Arc::clone(&state.graph);
             engine.load_published().await?;
             engine.load_losses().await?;
+            engine.load_access().await?;
             state.unfinished = engine.find_unfinished().await?;
         }
         Ok(Arc::new(engine))

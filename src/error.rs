@@ -48,6 +48,10 @@ pub enum ErrorKind {
     Config,
     /// A query failed while it ran (division by zero, cast).
     Query,
+    /// Who asks is not known: the name, password or token is wrong, or there is none.
+    Unauthenticated,
+    /// Who asks may not do this.
+    Denied,
     /// The work was cancelled by shutdown or by the client.
     Cancelled,
     /// A bug of ours.
@@ -143,6 +147,8 @@ impl Error {
             | ErrorKind::Definition
             | ErrorKind::NotIncremental
             | ErrorKind::NotFound
+            | ErrorKind::Unauthenticated
+            | ErrorKind::Denied
             | ErrorKind::Config => 2,
             ErrorKind::Storage | ErrorKind::Corrupt | ErrorKind::Source | ErrorKind::DataLoss => 3,
             ErrorKind::Conflict => 4,

@@ -7,6 +7,7 @@
 //!          ┌──────────────────────────────┬──────────────────────────┬───────────────────┴───┬──────────────┐
 //!   CREATE MATERIALIZED VIEW      CREATE [EXTERNAL] TABLE     REFRESH ALTER DROP          INSERT       anything else
 //!     view.rs, options.rs               table.rs              SHOW EXPLAIN  command.rs   command.rs    DFParser as is
+//!                                                             USER ROLE GRANT POLICY MASK TOKEN  access.rs
 //!          │ queries, predicates, types: sqlparser
 //!          ▼
 //!   Parsed { statement, its exact text, its byte offset }        any mistake: complaint.rs ─▶ file, line, caret, hint
@@ -15,6 +16,7 @@
 //! Texts (queries, predicates) are slices of the input, byte for byte: what is stored is what was written. Nothing here
 //! looks at a catalog; whether names and types mean anything is decided by the layers above.
 
+mod access;
 mod ast;
 mod command;
 mod complaint;
@@ -33,10 +35,11 @@ use sqlparser::ast::ExprWithAlias;
 
 use crate::error::{Location, Result};
 
+pub use access::PUBLIC;
 pub use ast::{
-    AlterAction, AlterMaterializedView, Column, CreateMaterializedView, CreateReference, CreateSource, CreateTable,
-    Drop, DropKind, Expectation, Insert, OnViolation, Parsed, PartitionBy, Refresh, RefreshMode, SourceFormat,
-    Statement, ViewOptions,
+    AccessStatement, AlterAction, AlterMaterializedView, Column, CreateMaterializedView, CreateReference, CreateSource,
+    CreateTable, Drop, DropKind, Expectation, GrantOn, GrantWhat, Insert, OnViolation, Parsed, PartitionBy, Privilege,
+    Refresh, RefreshMode, Secret, SourceFormat, Statement, UserChange, ViewOptions,
 };
 pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, QUERY_PARTS_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
 pub use options::{INTERVAL_MS_MAX, interval_ms};
@@ -123,6 +126,9 @@ pub fn offset_of(input: &str, line: u64, column: u64) -> usize {
 
 /// One statement, by its first words. The cursor stands after it; what follows is an error of the caller's.
 fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    if let Some(statement) = access::statement(cursor)? {
+        return Ok(statement);
+    }
     if cursor.at_words(&["CREATE"]) {
         return create(cursor);
     }

@@ -27,6 +27,7 @@ pub mod expect;
 pub mod inputs;
 pub mod keyed;
 pub mod layout;
+pub mod lineage;
 pub mod merge;
 pub mod normalize;
 pub mod pass;

@@ -4,17 +4,20 @@
 //!   JDBC  ADBC  ODBC  flash sql           browser  Prometheus  Kubernetes
 //!        │ gRPC: Arrow Flight SQL               │ HTTP
 //!        ▼                                      ▼
+//!   auth: who calls ──────────────────────────────┤
+//!        ▼                                      ▼
 //!   flight (dispatch) ── statement ── stream   http (/, /healthz, /readyz, /metrics)
 //!        │       └── catalog, sql_info, xdbc    │
 //!        ▼                                      ▼
 //!      Backend: session, execute, kind, published, status      (the engine)
 //! ```
 //!
-//! Both listeners come from outside and accept loopback addresses only, because there is no log-in and no TLS yet:
-//! everybody who can connect is [`crate::catalog::Principal::local`]. A user name or a token is accepted and
-//! answered, so that drivers which insist on one can connect, but it is not authentication.
+//! Both listeners come from outside and accept loopback addresses only, because there is no TLS yet. In a lake without
+//! users everybody who can connect is [`crate::catalog::Principal::local`]: a user name or a token is accepted and answered
+//! then, so that drivers which insist on one can connect. With users, every call says who it is from (`auth`).
 
 mod actions;
+mod auth;
 mod catalog;
 mod flight;
 mod handles;
@@ -40,6 +43,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Principal;
+use crate::catalog::access::Access;
 use crate::engine::{Answer, Engine, ObjectKind, ViewStatus};
 use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +61,30 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// `Storage`.
     async fn session(&self, principal: &Principal) -> Result<SessionContext>;
+
+    /// See [`Engine::access`]; without users everybody comes in.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn access(&self) -> Result<Arc<Access>> {
+        Ok(Arc::default())
+    }
+
+    /// See [`Engine::log_in`].
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `Storage`.
+    async fn log_in(&self, _user: &str, _password: &str) -> Result<Principal> {
+        Err(Error::new(ErrorKind::Unauthenticated, "there are no users"))
+    }
+
+    /// See [`Engine::token_principal`].
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `Storage`.
+    async fn token_principal(&self, _token: &str) -> Result<Principal> {
+        Err(Error::new(ErrorKind::Unauthenticated, "there are no tokens"))
+    }
 
     /// See [`Engine::execute`].
     ///
@@ -88,6 +116,18 @@ impl Backend for Engine {
 
     async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer> {
         Engine::execute(self, session, principal, sql).await
+    }
+
+    async fn access(&self) -> Result<Arc<Access>> {
+        Engine::access(self).await
+    }
+
+    async fn log_in(&self, user: &str, password: &str) -> Result<Principal> {
+        Engine::log_in(self, user, password).await
+    }
+
+    async fn token_principal(&self, token: &str) -> Result<Principal> {
+        Engine::token_principal(self, token).await
     }
 
     fn kind(&self, name: &TableName) -> Option<ObjectKind> {

@@ -24,7 +24,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::catalog::optimizer;
+use crate::catalog::{Principal, optimizer, policy};
 use crate::error::Result;
 use crate::name::TableName;
 use crate::storage::Storage;
@@ -123,9 +123,11 @@ pub fn catalog_of(tables: BTreeMap<TableName, Arc<dyn TableProvider>>) -> Result
     Ok(Arc::new(catalog))
 }
 
-/// A session for queries over this catalog. Sessions do not see each other's settings.
-pub fn session_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionContext {
-    SessionContext::new_with_state(state_over(base, catalog))
+/// A session for queries of this principal over this catalog. Sessions do not see each other's settings.
+pub fn session_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>, principal: &Principal) -> SessionContext {
+    let mut state = state_over(base, catalog);
+    policy::register(&mut state, principal);
+    SessionContext::new_with_state(state)
 }
 
 fn state_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionState {

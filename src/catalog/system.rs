@@ -7,11 +7,14 @@
 //!  dependencies         one row an edge
 //!  shards               one row a shard: how far it has been read, and how far behind that is
 //!  data_loss            one row a gap: records that were gone before they were read
+//!  users, roles         who there is: roles, attributes, tokens by name; no secrets
+//!  grants               one row a right
+//!  policies, masks      one row each
 //! ```
 //!
 //! All of it is read from the definitions and the published records; there is no other history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray};
@@ -20,9 +23,11 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 
+use crate::catalog::access::{Access, Grant, Policy, User};
 use crate::epoch::{DataLoss, Position, PublishedRecord};
 use crate::error::Result;
 use crate::name::TableName;
+use crate::parser::GrantOn;
 
 /// The schema's name.
 pub const SCHEMA: &str = "system";
@@ -84,6 +89,62 @@ impl Table {
         let batch = RecordBatch::try_new(Arc::clone(&schema), self.columns)?;
         Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
     }
+}
+
+/// The tables of who may do what.
+///
+/// # Errors
+/// `Internal` when columns differ in length.
+pub fn access_tables(access: &Access) -> Result<BTreeMap<TableName, Arc<dyn TableProvider>>> {
+    let list = |names: &BTreeSet<String>| Some(names.iter().map(String::as_str).collect::<Vec<_>>().join(", "));
+    let users = access.users.iter().collect::<Vec<_>>();
+    let attributes = |user: &User| {
+        Some(user.attributes.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", "))
+    };
+    let tokens = |user: &User| Some(user.tokens.keys().map(String::as_str).collect::<Vec<_>>().join(", "));
+    let users = Table::default()
+        .text("user_name", users.iter().map(|(name, _)| Some((*name).clone())))
+        .flag("enabled", users.iter().map(|(_, user)| user.enabled))
+        .flag("has_password", users.iter().map(|(_, user)| user.password.is_some()))
+        .text("roles", users.iter().map(|(_, user)| list(&user.roles)))
+        .text("attributes", users.iter().map(|(_, user)| attributes(user)))
+        .text("tokens", users.iter().map(|(_, user)| tokens(user)));
+    let roles = access.roles.iter().collect::<Vec<_>>();
+    let of_roles = roles.iter().flat_map(|(name, role)| role.grants.iter().map(move |grant| (*name, grant)));
+    let of_users = access.users.iter().flat_map(|(name, user)| user.grants.iter().map(move |grant| (name, grant)));
+    let grants = of_roles.chain(of_users).collect::<Vec<_>>();
+    let on = |grant: &Grant| match &grant.on {
+        GrantOn::Table(table) => table.to_string(),
+        GrantOn::Schema(schema) => format!("{schema}.*"),
+    };
+    let grants = Table::default()
+        .text("grantee", grants.iter().map(|(name, _)| Some((*name).clone())))
+        .text("privilege", grants.iter().map(|(_, grant)| Some(format!("{:?}", grant.privilege).to_uppercase())))
+        .text("object_name", grants.iter().map(|(_, grant)| Some(on(grant))));
+    let roles = Table::default()
+        .text("role_name", roles.iter().map(|(name, _)| Some((*name).clone())))
+        .text("roles", roles.iter().map(|(_, role)| list(&role.roles)));
+    let policies = access.policies.iter();
+    let policies = policies.flat_map(|(table, named)| named.iter().map(move |(name, policy)| (table, name, policy)));
+    let policies = policies.collect::<Vec<_>>();
+    let kind = |policy: &Policy| if policy.restrictive { "restrictive" } else { "permissive" };
+    let policies = Table::default()
+        .text("policy_name", policies.iter().map(|(_, name, _)| Some((*name).clone())))
+        .text("object_name", policies.iter().map(|(table, ..)| Some(table.to_string())))
+        .text("kind", policies.iter().map(|(.., policy)| Some(kind(policy).into())))
+        .text("roles", policies.iter().map(|(.., policy)| list(&policy.to)))
+        .text("condition", policies.iter().map(|(.., policy)| Some(policy.using.clone())));
+    let masks = access.masks.iter();
+    let masks = masks.flat_map(|(table, named)| named.iter().map(move |(name, mask)| (table, name, mask)));
+    let masks = masks.collect::<Vec<_>>();
+    let masks = Table::default()
+        .text("mask_name", masks.iter().map(|(_, name, _)| Some((*name).clone())))
+        .text("object_name", masks.iter().map(|(table, ..)| Some(table.to_string())))
+        .text("column_name", masks.iter().map(|(.., mask)| Some(mask.column.clone())))
+        .text("roles", masks.iter().map(|(.., mask)| list(&mask.to)))
+        .text("value", masks.iter().map(|(.., mask)| Some(mask.using.clone())));
+    let named = [("users", users), ("roles", roles), ("grants", grants), ("policies", policies), ("masks", masks)];
+    named.into_iter().map(|(name, table)| Ok((TableName::new(SCHEMA, name), table.provider()?))).collect()
 }
 
 /// All tables of the schema. `history`: published records, oldest first; `losses` of all sources likewise.

@@ -40,12 +40,39 @@ pub struct Reply {
     pub rows_affected: Option<u64>,
 }
 
+/// Who connects.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub enum Login {
+    /// Nobody in particular: a lake without users lets everybody in.
+    #[default]
+    Anonymous,
+    /// A name and a password.
+    Password {
+        /// The name.
+        user: String,
+        /// The password.
+        password: String,
+    },
+    /// A personal access token.
+    Token(String),
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Password { .. } => "Password(***)",
+            Self::Token(_) => "Token(***)",
+        })
+    }
+}
+
 impl Remote {
     /// Connect to `grpc://host:port`.
     ///
     /// # Errors
-    /// `Config` for an address that is not one, `Transient` when nothing answers there.
-    pub async fn connect(server_url: &str) -> Result<Self> {
+    /// `Config` for an address that is not one, `Transient` when nothing answers there, `Unauthenticated`.
+    pub async fn connect(server_url: &str, login: &Login) -> Result<Self> {
         let address = address(server_url)?;
         let endpoint = Endpoint::from_shared(address)
             .map_err(|error| not_an_address(server_url).with_detail(error.to_string()))?
@@ -57,7 +84,15 @@ impl Remote {
                 .with_hint("start one with flash run or flash demo, or check the address")
         })?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Self { client: FlightSqlServiceClient::new_from_inner(inner) })
+        let mut client = FlightSqlServiceClient::new_from_inner(inner);
+        match login {
+            Login::Anonymous => {}
+            Login::Token(token) => client.set_token(token.clone()),
+            Login::Password { user, password } => {
+                client.handshake(user, password).await.map_err(from_flight)?;
+            }
+        }
+        Ok(Self { client })
     }
 
     /// Execute one statement and fetch all of its result.
@@ -85,7 +120,7 @@ impl Remote {
 /// # Errors
 /// As [`Remote::connect`] and [`Remote::query`].
 pub async fn query(server_url: &str, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>, Option<u64>)> {
-    let reply = Remote::connect(server_url).await?.query(sql).await?;
+    let reply = Remote::connect(server_url, &Login::Anonymous).await?.query(sql).await?;
     Ok((reply.schema, reply.batches, reply.rows_affected))
 }
 
@@ -129,6 +164,8 @@ fn from_status(status: &Status) -> Error {
         Code::Unavailable | Code::ResourceExhausted | Code::DeadlineExceeded => ErrorKind::Transient,
         Code::DataLoss => ErrorKind::Corrupt,
         Code::Cancelled => ErrorKind::Cancelled,
+        Code::Unauthenticated => ErrorKind::Unauthenticated,
+        Code::PermissionDenied => ErrorKind::Denied,
         _ => ErrorKind::Internal,
     };
     Error::new(kind, status.message())

@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast::Statement as SqlStatement;
 
 use super::format::{self, Format};
-use super::remote::Remote;
+use super::remote::{Login, Remote};
 use super::{Context, lake, prompt};
 use crate::catalog::Principal;
 use crate::engine::{Answer, Engine};
@@ -38,6 +38,14 @@ pub struct Args {
     /// A running server, such as grpc://127.0.0.1:50051
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Who asks the server; the password is read from FLASH_PASSWORD
+    #[arg(long, value_name = "NAME", env = "FLASH_USER", requires = "server")]
+    user: Option<String>,
+    #[arg(long, env = "FLASH_PASSWORD", hide = true, hide_env_values = true)]
+    password: Option<String>,
+    /// A personal access token for the server; better given as FLASH_TOKEN, which others on this machine do not see
+    #[arg(long, value_name = "TOKEN", env = "FLASH_TOKEN", hide_env_values = true, conflicts_with = "user")]
+    token: Option<String>,
     /// The statements, separated by `;`. Without it: a prompt, or the text from a pipe
     #[arg(short, long, value_name = "SQL")]
     command: Option<String>,
@@ -69,8 +77,9 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let text = if piped { Some(stdin()?) } else { args.command };
     let people = context.terminal.stdout_is_terminal || text.is_none();
     let format = args.format.unwrap_or(if people { Format::Table } else { Format::Csv });
+    let login = login(args.user, args.password, args.token)?;
     let mut target = match args.server {
-        Some(url) => Target::Server(Box::new(Remote::connect(&url).await?)),
+        Some(url) => Target::Server(Box::new(Remote::connect(&url, &login).await?)),
         None => {
             let engine = lake::open_for(context, &args.lake, text.as_deref()).await?;
             Target::Lake { engine, settings: Vec::new() }
@@ -84,6 +93,16 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         engine.finish_maintenance().await;
     }
     done
+}
+
+fn login(user: Option<String>, password: Option<String>, token: Option<String>) -> Result<Login> {
+    match (user, password, token) {
+        (_, _, Some(token)) => Ok(Login::Token(token)),
+        (Some(user), Some(password), None) => Ok(Login::Password { user, password }),
+        (Some(user), None, None) => Err(Error::new(ErrorKind::Config, format!("there is no password for {user}"))
+            .with_hint("put it into the environment variable FLASH_PASSWORD")),
+        (None, _, None) => Ok(Login::Anonymous),
+    }
 }
 
 /// Statements against an engine of this process.

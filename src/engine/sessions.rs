@@ -1,21 +1,22 @@
 //! Sessions for queries: every table at the version that the newest published epoch names.
 //!
 //! ```text
-//!  published record ─▶ catalog of pinned providers (made once an epoch, shared) ─▶ a session of its own per request
+//!  published record ─▶ pinned providers (made once an epoch, shared) ─▶ those that the principal may see, behind their
+//!                                                                       rules (kept too) ─▶ a session per request
 //! ```
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::catalog::{CatalogProvider, TableProvider};
+use datafusion::catalog::CatalogProvider;
 use datafusion::prelude::SessionContext;
 
+use crate::catalog::principal::Rights;
 use crate::catalog::session::{Declared, catalog_of, session_over};
 use crate::catalog::{Principal, system};
 use crate::engine::Engine;
+use crate::engine::access::Tables;
 use crate::epoch::Epoch;
 use crate::error::Result;
-use crate::name::TableName;
 use crate::refresh::pass::source_schema;
 use crate::refresh::plan::kept_by;
 
@@ -25,34 +26,76 @@ pub(crate) struct Pinned {
     epoch: Epoch,
     definitions: u64,
     losses: usize,
+    access: u64,
+    tables: Arc<Tables>,
     catalog: Arc<dyn CatalogProvider>,
 }
 
+impl Pinned {
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.tables, &other.tables)
+    }
+}
+
+/// What one principal sees of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    of: Pinned,
+    principal: Principal,
+    catalog: Arc<dyn CatalogProvider>,
+}
+
+/// Principals whose catalogs are kept.
+const SEEN_MAX: usize = 1_000;
+
 impl Engine {
-    /// A session for queries, pinned to the newest published epoch: catalog `flash`, every table of the lake under
-    /// its schema, `system.*`, `information_schema`. Cheap: the tables are made once an epoch.
+    /// A session for queries, pinned to the newest published epoch: catalog `flash`, every table of the lake that the
+    /// principal may see under its schema, `system.*`, `information_schema`. Cheap: the tables are made once an epoch.
     ///
     /// # Errors
     /// `Storage`.
-    pub async fn session(&self, _principal: &Principal) -> Result<SessionContext> {
+    pub async fn session(&self, principal: &Principal) -> Result<SessionContext> {
+        let pinned = self.pinned().await?;
+        let Rights::Granted(granted) = &principal.rights else {
+            return Ok(session_over(&self.base, pinned.catalog, principal));
+        };
+        let held = self.seen.read().get(&principal.subject).cloned();
+        if let Some(seen) = held.filter(|seen| seen.of.is(&pinned) && seen.principal == *principal) {
+            return Ok(session_over(&self.base, seen.catalog, principal));
+        }
+        let access = self.access().await?;
+        let all = session_over(&self.base, Arc::clone(&pinned.catalog), principal);
+        let catalog = catalog_of(self.seen(principal, granted, &access, &all.state(), &pinned.tables))?;
+        let seen = Seen { of: pinned, principal: principal.clone(), catalog: Arc::clone(&catalog) };
+        let mut held = self.seen.write();
+        if held.len() >= SEEN_MAX {
+            held.clear();
+        }
+        held.insert(principal.subject.clone(), seen);
+        Ok(session_over(&self.base, catalog, principal))
+    }
+
+    async fn pinned(&self) -> Result<Pinned> {
         self.load_published_by_others().await?;
+        let access = self.access().await?.number;
         let (epoch, definitions) = (self.published.borrow().epoch, self.graph.read().definitions.number);
         let losses = self.losses.read().len();
         let held = self.pinned.read().clone();
-        let is_current =
-            |pinned: &Pinned| pinned.epoch == epoch && pinned.definitions == definitions && pinned.losses == losses;
+        let is_current = |pinned: &Pinned| {
+            (pinned.epoch, pinned.definitions, pinned.losses, pinned.access) == (epoch, definitions, losses, access)
+        };
         if let Some(pinned) = held.filter(is_current) {
-            return Ok(session_over(&self.base, pinned.catalog));
+            return Ok(pinned);
         }
         let pinned = self.pin().await?;
         *self.pinned.write() = Some(pinned.clone());
-        Ok(session_over(&self.base, pinned.catalog))
+        Ok(pinned)
     }
 
     async fn pin(&self) -> Result<Pinned> {
         let published = Arc::clone(&self.published.borrow());
         let graph = Arc::clone(&self.graph.read());
-        let mut tables: BTreeMap<TableName, Arc<dyn TableProvider>> = BTreeMap::new();
+        let mut tables = Tables::new();
         for (name, location) in &graph.tables {
             // An ordinary table that no epoch has seen yet is empty to readers.
             let version = published.tables.get(name).map_or(0, |state| state.version);
@@ -90,8 +133,10 @@ impl Engine {
         });
         let losses = self.losses();
         tables.extend(system::tables(&views.collect::<Vec<_>>(), &published, &history, &losses)?);
-        let catalog = catalog_of(tables)?;
-        let losses = losses.len();
-        Ok(Pinned { epoch: published.epoch, definitions: graph.definitions.number, losses, catalog })
+        let access = self.access().await?;
+        tables.extend(system::access_tables(&access)?);
+        let catalog = catalog_of(tables.clone())?;
+        let (epoch, definitions, losses) = (published.epoch, graph.definitions.number, losses.len());
+        Ok(Pinned { epoch, definitions, losses, access: access.number, tables: Arc::new(tables), catalog })
     }
 }

@@ -15,7 +15,7 @@ use arrow::array::StringArray;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{LogicalPlan, WriteOp};
+use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SQLOptions, SessionContext};
 
@@ -24,7 +24,7 @@ use crate::catalog::definitions::Kind;
 use crate::engine::{Answer, Engine, Pass, PassRequest, ProjectObject, State, apply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::parser::{self, AlterAction, DropKind, Parsed, Statement};
+use crate::parser::{self, AlterAction, DropKind, Parsed, Privilege, Statement};
 use crate::refresh::compile::{Readable, ReadableKind, ReadableTable};
 use crate::refresh::execute::{collect, conform, stream};
 use crate::refresh::pass::source_schema;
@@ -44,17 +44,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::Syntax, "one statement at a time")
                 .with_hint("flash sql -c takes several, separated by ;"));
         };
-        let reads = matches!(
-            parsed.statement,
-            Statement::Sql(_)
-                | Statement::ShowMaterializedViews
-                | Statement::Explain(_)
-                | Statement::ExplainView(_)
-                | Statement::Audit(_)
-        );
-        if !reads && !principal.may_write {
-            return Err(read_only(principal));
-        }
+        self.allowed(principal, &parsed.statement).await?;
         match &parsed.statement {
             Statement::Sql(statement) => self.query(session, principal, statement.as_ref().clone(), sql).await,
             Statement::ShowMaterializedViews => {
@@ -74,8 +64,34 @@ impl Engine {
                 self.insert(&session.state(), plan.map_err(|error| located(error.into(), sql))?).await
             }
             Statement::Refresh(refresh) => self.refresh(&refresh.name, refresh.full).await,
-            Statement::AlterMaterializedView(alter) => self.alter(&alter.name, alter.action).await,
+            Statement::AlterMaterializedView(alter) => match alter.action {
+                AlterAction::Suspend | AlterAction::Resume => self.alter(&alter.name, alter.action).await,
+                AlterAction::Declassify | AlterAction::Classify => self.classify_view(&alter.name, alter.action).await,
+            },
             Statement::Drop(drop) => self.drop_object(&drop.name, drop.kind, drop.if_exists).await,
+            Statement::Access(statement) => self.change_access(principal, statement).await,
+        }
+    }
+
+    /// What a principal without all rights may do: ask, and change rows where that was granted. Objects are made and
+    /// explained by administrators.
+    async fn allowed(&self, principal: &Principal, statement: &Statement) -> Result<()> {
+        match statement {
+            _ if principal.is_admin() => Ok(()),
+            Statement::Sql(_) | Statement::ShowMaterializedViews | Statement::Access(_) => Ok(()),
+            Statement::Insert(insert) => {
+                self.may_change(principal, Privilege::Insert, &insert.name, "insert rows into").await
+            }
+            Statement::Explain(_) | Statement::ExplainView(_) | Statement::Audit(_) => {
+                Err(principal.denied("look into how views are kept"))
+            }
+            Statement::CreateMaterializedView(_)
+            | Statement::CreateSource(_)
+            | Statement::CreateReference(_)
+            | Statement::CreateTable(_)
+            | Statement::Refresh(_)
+            | Statement::AlterMaterializedView(_)
+            | Statement::Drop(_) => Err(principal.denied("create, refresh, alter or drop objects")),
         }
     }
 
@@ -88,9 +104,7 @@ impl Engine {
     ) -> Result<Answer> {
         let plan = session.state().statement_to_plan(statement).await.map_err(|error| located(error.into(), sql))?;
         if let LogicalPlan::Dml(dml) = &plan {
-            if !principal.may_write {
-                return Err(read_only(principal));
-            }
+            self.may_modify(principal, dml).await?;
             return self.modify(&session.state(), dml).await;
         }
         let allowed = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
@@ -98,6 +112,26 @@ impl Engine {
             Error::from(error).with_hint("the statements that change a lake are CREATE MATERIALIZED VIEW, CREATE TABLE, INSERT, UPDATE, DELETE, MERGE, TRUNCATE, REFRESH, ALTER, DROP")
         })?;
         rows(session, plan).await
+    }
+
+    async fn may_modify(&self, principal: &Principal, dml: &DmlStatement) -> Result<()> {
+        let name = crate::refresh::compile::table_name(&dml.table_name);
+        let rights: &[(Privilege, &str)] = match &dml.op {
+            WriteOp::Update => &[(Privilege::Update, "update")],
+            WriteOp::Delete => &[(Privilege::Delete, "delete from")],
+            WriteOp::Truncate => &[(Privilege::Delete, "truncate")],
+            WriteOp::Insert(_) => &[(Privilege::Insert, "insert rows into")],
+            _ => &[
+                (Privilege::Insert, "merge into"),
+                (Privilege::Update, "merge into"),
+                (Privilege::Delete, "merge into"),
+            ],
+        };
+        // The rows that a condition finds can be told from how many were changed.
+        for (privilege, verb) in rights.iter().chain([&(Privilege::Select, "look for rows of")]) {
+            self.may_change(principal, *privilege, &name, verb).await?;
+        }
+        Ok(())
     }
 
     async fn create(&self, sql: &str) -> Result<Answer> {
@@ -285,10 +319,6 @@ fn table(
 ) -> ReadableTable {
     let fingerprint = graph.definitions.objects.get(name).map(|object| object.fingerprint.clone()).unwrap_or_default();
     ReadableTable { schema, fingerprint, kind }
-}
-
-fn read_only(principal: &Principal) -> Error {
-    Error::new(ErrorKind::Config, format!("{} may only read", principal.subject))
 }
 
 pub(super) fn no_view(name: &TableName) -> Error {

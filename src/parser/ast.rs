@@ -1,9 +1,10 @@
 //! What the parser gives: one value per statement of the dialect. Names are normalised (lowercase unless quoted),
 //! texts are exact slices of the input, offsets are bytes from the start of the whole input given to `parse`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use sqlparser::ast::DataType;
 
 use crate::name::TableName;
@@ -46,6 +47,8 @@ pub enum Statement {
     ExplainView(TableName),
     /// `AUDIT MATERIALIZED VIEW s.n`: compare a view with its query.
     Audit(TableName),
+    /// Users, roles, grants, policies, masks and tokens.
+    Access(Box<AccessStatement>),
     /// Anything else, as DataFusion parses it.
     Sql(Box<datafusion::sql::parser::Statement>),
 }
@@ -256,6 +259,10 @@ pub enum AlterAction {
     Suspend,
     /// It does again.
     Resume,
+    /// Policies of the tables below no longer reach it: its owner answers for what it shows.
+    Declassify,
+    /// They do again.
+    Classify,
 }
 
 /// Remove a view or a table.
@@ -276,4 +283,181 @@ pub enum DropKind {
     MaterializedView,
     /// `DROP TABLE`: an ordinary table, or a source.
     Table,
+}
+
+/// A change of who may do what, and see what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessStatement {
+    /// `CREATE USER`.
+    CreateUser {
+        /// The name.
+        name: String,
+        /// None: the user comes with a token or a certificate.
+        password: Option<Secret>,
+        /// Its roles.
+        roles: BTreeSet<String>,
+        /// What policies ask for, such as `seller_id`.
+        attributes: BTreeMap<String, String>,
+    },
+    /// `ALTER USER`.
+    AlterUser {
+        /// The name.
+        name: String,
+        /// What changes.
+        change: UserChange,
+    },
+    /// `DROP USER`.
+    DropUser {
+        /// The name.
+        name: String,
+        /// Nothing of that name is no error.
+        if_exists: bool,
+    },
+    /// `CREATE ROLE`.
+    CreateRole {
+        /// The name.
+        name: String,
+        /// Roles whose rights it has, too.
+        roles: BTreeSet<String>,
+    },
+    /// `DROP ROLE`.
+    DropRole {
+        /// The name.
+        name: String,
+        /// Nothing of that name is no error.
+        if_exists: bool,
+    },
+    /// `GRANT`.
+    Grant {
+        /// What is given.
+        what: GrantWhat,
+        /// Users and roles.
+        to: BTreeSet<String>,
+    },
+    /// `REVOKE`.
+    Revoke {
+        /// What is taken.
+        what: GrantWhat,
+        /// Users and roles.
+        from: BTreeSet<String>,
+    },
+    /// `CREATE POLICY`.
+    CreatePolicy {
+        /// The name, for this table.
+        name: String,
+        /// The table or view.
+        on: TableName,
+        /// A further condition, and not one more way to see a row.
+        restrictive: bool,
+        /// For these roles.
+        to: BTreeSet<String>,
+        /// The condition's text.
+        using: String,
+    },
+    /// `DROP POLICY`.
+    DropPolicy {
+        /// The name.
+        name: String,
+        /// The table or view.
+        on: TableName,
+        /// Nothing of that name is no error.
+        if_exists: bool,
+    },
+    /// `CREATE MASK`.
+    CreateMask {
+        /// The name, for this table.
+        name: String,
+        /// The table or view.
+        on: TableName,
+        /// The column.
+        column: String,
+        /// For these roles.
+        to: BTreeSet<String>,
+        /// The text of what they see in its place.
+        using: String,
+    },
+    /// `DROP MASK`.
+    DropMask {
+        /// The name.
+        name: String,
+        /// The table or view.
+        on: TableName,
+        /// Nothing of that name is no error.
+        if_exists: bool,
+    },
+    /// `CREATE TOKEN`.
+    CreateToken {
+        /// The name, for this user.
+        name: String,
+        /// None: whoever asks.
+        user: Option<String>,
+        /// None: until it is dropped.
+        valid_ms: Option<u64>,
+    },
+    /// `DROP TOKEN`.
+    DropToken {
+        /// The name.
+        name: String,
+        /// None: whoever asks.
+        user: Option<String>,
+    },
+}
+
+/// What `ALTER USER` changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserChange {
+    /// The password.
+    Password(Secret),
+    /// All attributes.
+    Attributes(BTreeMap<String, String>),
+    /// Whether the user may come in.
+    Enabled(bool),
+}
+
+/// What a grant is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantWhat {
+    /// Rights on tables.
+    Privileges {
+        /// Which.
+        privileges: BTreeSet<Privilege>,
+        /// On what.
+        on: GrantOn,
+    },
+    /// All rights of these roles.
+    Roles(BTreeSet<String>),
+}
+
+/// A right on a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Privilege {
+    /// To read it.
+    Select,
+    /// To add rows.
+    Insert,
+    /// To change rows.
+    Update,
+    /// To delete rows; TRUNCATE too.
+    Delete,
+}
+
+/// What a privilege is on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GrantOn {
+    /// One table or view.
+    Table(TableName),
+    /// All of a schema, now and later.
+    Schema(String),
+}
+
+/// A text that is not to be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
 }

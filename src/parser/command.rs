@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  REFRESH MATERIALIZED VIEW s.n [FULL]              DROP MATERIALIZED VIEW | TABLE [IF EXISTS] s.n
-//!  ALTER MATERIALIZED VIEW s.n SUSPEND | RESUME      INSERT INTO s.n [(columns)] query | VALUES ...
+//!  ALTER MATERIALIZED VIEW s.n SUSPEND | RESUME ..   INSERT INTO s.n [(columns)] query | VALUES ...
 //!  EXPLAIN CREATE MATERIALIZED VIEW ...              EXPLAIN | AUDIT MATERIALIZED VIEW s.n
 //! ```
 
@@ -48,9 +48,14 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Statement> {
         AlterAction::Suspend
     } else if cursor.take_words(&["RESUME"]) {
         AlterAction::Resume
+    } else if cursor.take_words(&["DECLASSIFY"]) {
+        AlterAction::Declassify
+    } else if cursor.take_words(&["CLASSIFY"]) {
+        AlterAction::Classify
     } else {
-        let error = cursor.expected("SUSPEND or RESUME");
-        return Err(match cursor.word(0).and_then(|word| did_you_mean(&word.value, ["SUSPEND", "RESUME"])) {
+        let actions = ["SUSPEND", "RESUME", "DECLASSIFY", "CLASSIFY"];
+        let error = cursor.expected("SUSPEND, RESUME, DECLASSIFY or CLASSIFY");
+        return Err(match cursor.word(0).and_then(|word| did_you_mean(&word.value, actions)) {
             Some(known) => error.with_hint(format!("did you mean {known}?")),
             None => error.with_hint("to change a view, change the text of its CREATE MATERIALIZED VIEW"),
         });

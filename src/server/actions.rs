@@ -66,8 +66,8 @@ pub(crate) async fn run(
             Some(CancelFlightInfoResult { status: CancelStatus::Cancelled as i32 }.encode_to_vec())
         }
         "SetSessionOptions" => {
-            let (body, handle) = set_options(service, caller, &action.body).await?;
-            new_session = handle;
+            let (body, token) = set_options(service, caller, &action.body).await?;
+            new_session = token;
             Some(body)
         }
         "GetSessionOptions" => Some(sessions::get(&service.options(caller))),
@@ -80,8 +80,8 @@ pub(crate) async fn run(
     };
     let results = body.map(|body| Ok(ActionResult::new(body)));
     let mut response = Response::new(stream::iter(results).boxed());
-    if let Some(handle) = new_session {
-        sessions::give_cookie(&mut response, handle)?;
+    if let Some(token) = new_session {
+        sessions::give_cookie(&mut response, &token)?;
     }
     Ok(response)
 }
@@ -142,12 +142,8 @@ fn cancel(service: &Service, caller: &Caller, info: &FlightInfo) -> Result<(), S
     if cancelled { Ok(()) } else { Err(Status::not_found("no such query is running or waiting to be fetched")) }
 }
 
-/// The answer, and the handle of the session if it is a new one.
-async fn set_options(
-    service: &Service,
-    caller: &Caller,
-    body: &Bytes,
-) -> Result<(Vec<u8>, Option<uuid::Uuid>), Status> {
+/// The answer, and the token of the session if it is a new one.
+async fn set_options(service: &Service, caller: &Caller, body: &Bytes) -> Result<(Vec<u8>, Option<String>), Status> {
     let owner = &caller.principal.subject;
     let schemas = catalog::schema_names(&service.session(caller).await?);
     let handle = caller.session.unwrap_or_default();
@@ -158,5 +154,7 @@ async fn set_options(
     }
     let mut session = sessions::Session::default();
     let answer = sessions::set(body, &schemas, &mut session)?;
-    Ok((answer, Some(service.sessions.insert(owner, session)?)))
+    let token = sessions::new_token();
+    service.sessions.insert_at(sessions::handle_of(&token), owner, session)?;
+    Ok((answer, Some(token)))
 }

@@ -36,6 +36,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::auth::Call;
 use super::service::{Caller, Service};
 use super::{Backend, Limits, actions, catalog, handles, sessions, sql_info, status, stream as result_stream, xdbc};
 use crate::error::{Error, ErrorKind, Result};
@@ -94,10 +95,10 @@ impl FlightService for Flight {
     type DoExchangeStream = Stream<FlightData>;
 
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        let caller = self.0.caller(request.metadata());
-        let handle = self.0.sessions.insert(&caller.principal.subject, sessions::Session::default())?;
+        let caller = self.0.caller(&Call::of(&request)).await?;
+        let token = self.0.begin_session(&caller)?;
         let mut response = Response::new(stream::empty().boxed());
-        sessions::give_token(&mut response, handle)?;
+        sessions::give_token(&mut response, &token)?;
         Ok(response)
     }
 
@@ -106,13 +107,13 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let caller = self.0.caller(request.metadata());
+        let caller = self.0.caller(&Call::of(&request)).await?;
         let descriptor = request.into_inner();
         Ok(Response::new(self.info(&caller, descriptor).await?))
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let caller = self.0.caller(request.metadata());
+        let caller = self.0.caller(&Call::of(&request)).await?;
         let info = self.info(&caller, request.into_inner()).await?;
         Ok(Response::new(PollInfo {
             info: Some(info),
@@ -123,7 +124,7 @@ impl FlightService for Flight {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let caller = self.0.caller(request.metadata());
+        let caller = self.0.caller(&Call::of(&request)).await?;
         let command = command(&request.get_ref().cmd)?;
         let schema = match &command {
             Command::CommandStatementQuery(query) => self.0.describe(&caller, &query.query).await?.wire.schema,
@@ -137,7 +138,7 @@ impl FlightService for Flight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let caller = self.0.caller(request.metadata());
+        let caller = self.0.caller(&Call::of(&request)).await?;
         match command(&request.get_ref().ticket)? {
             Command::TicketStatementQuery(ticket) => {
                 Ok(Response::new(self.0.fetch(&caller, &ticket.statement_handle).await?))
@@ -147,7 +148,7 @@ impl FlightService for Flight {
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let caller = self.0.caller(request.metadata());
+        let caller = self.0.caller(&Call::of(&request)).await?;
         let first = request.into_inner().message().await?;
         let Some(descriptor) = first.and_then(|first| first.flight_descriptor) else {
             return Err(Status::invalid_argument("the first message of a DoPut has no descriptor"));
@@ -170,7 +171,7 @@ impl FlightService for Flight {
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let caller = self.0.caller(request.metadata());
+        let caller = self.0.caller(&Call::of(&request)).await?;
         actions::run(&self.0, &caller, request.into_inner()).await
     }
 

@@ -37,6 +37,13 @@ impl<T> Handles<T> {
 
     /// Keep `value` for `owner`.
     pub(crate) fn insert(&self, owner: &str, value: T) -> Result<Uuid, Status> {
+        let handle = Uuid::new_v4();
+        self.insert_at(handle, owner, value)?;
+        Ok(handle)
+    }
+
+    /// Keep `value` for `owner` under this handle, which is as good as random.
+    pub(crate) fn insert_at(&self, handle: Uuid, owner: &str, value: T) -> Result<(), Status> {
         let mut entries = self.entries.lock();
         if entries.len() >= self.entries_max {
             self.drop_idle(&mut entries);
@@ -47,9 +54,18 @@ impl<T> Handles<T> {
                 self.entries_max, self.what
             )));
         }
-        let handle = Uuid::new_v4();
         entries.insert(handle, Entry { owner: owner.to_string(), used: Instant::now(), value });
-        Ok(handle)
+        Ok(())
+    }
+
+    /// Whose it is, and the value as it is now.
+    pub(crate) fn owned(&self, handle: Uuid) -> Option<(String, T)>
+    where
+        T: Clone,
+    {
+        let entries = self.entries.lock();
+        let entry = entries.get(&handle).filter(|entry| entry.used.elapsed() < self.idle_max)?;
+        Some((entry.owner.clone(), entry.value.clone()))
     }
 
     /// Look at the value, or change it.

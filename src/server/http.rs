@@ -6,6 +6,8 @@
 //!   /readyz    200 once an epoch is published, 503 before
 //!   /metrics   gauges from the engine's status; counters summed over the records published since the start
 //! ```
+//!
+//! In a lake with users, the page and the metrics are for those who may read `system.materialized_views`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,19 +15,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, page};
+use super::auth::{Credentials, Doorkeeper};
+use super::{Backend, Limits, page};
+use crate::catalog::system;
 use crate::engine::ViewStatus;
 use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
+use crate::parser::Privilege;
 
 /// Serve until `shutdown`. `flight` is where Flight SQL listens, for the page.
 ///
@@ -37,13 +43,16 @@ pub async fn serve(
     flight: Option<SocketAddr>,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let site = Arc::new(Site { backend, flight, tally: Mutex::default() });
+    let doorkeeper = Doorkeeper::new(Limits::default().log_ins_at_once_max);
+    let site = Arc::new(Site { backend, doorkeeper, flight, tally: Mutex::default() });
     let router = Router::new()
         .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route_layer(from_fn_with_state(Arc::clone(&site), known))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .with_state(Arc::clone(&site));
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
     tokio::select! {
         served = server => served.map_err(|error| Error::new(ErrorKind::Internal, format!("HTTP stopped: {error}"))),
@@ -53,6 +62,7 @@ pub async fn serve(
 
 struct Site {
     backend: Arc<dyn Backend>,
+    doorkeeper: Doorkeeper,
     flight: Option<SocketAddr>,
     tally: Mutex<Tally>,
 }
@@ -98,6 +108,32 @@ async fn count(site: &Site) {
     }
     // No more records; the page and the health checks go on.
     std::future::pending::<()>().await;
+}
+
+/// Lets through those who may read where the views stand: everybody in a lake without users.
+async fn known(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let header = request.headers().get(header::AUTHORIZATION).map(|value| value.to_str().map(Credentials::of));
+    let credentials = match header {
+        None => Credentials::None,
+        Some(read) => read.unwrap_or(Credentials::Unknown),
+    };
+    let views = TableName::new(system::SCHEMA, "materialized_views");
+    match site.doorkeeper.principal(&*site.backend, credentials, None, Some(peer.ip())).await {
+        Ok(principal) if principal.may(Privilege::Select, &views) => next.run(request).await,
+        Ok(principal) => {
+            (StatusCode::FORBIDDEN, format!("{}\n", principal.denied(format!("read {views}")))).into_response()
+        }
+        Err(error) if error.kind() == ErrorKind::Unauthenticated => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"FlashCommerce\"")];
+            (StatusCode::UNAUTHORIZED, challenge, format!("{error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
 }
 
 async fn index(State(site): State<Arc<Site>>) -> Response {

@@ -22,10 +22,14 @@ pub struct Limits {
     pub prepared_max: usize,
     /// How long a prepared statement stays without being used.
     pub prepared_idle_max: Duration,
-    /// Sessions with options.
+    /// Sessions.
     pub sessions_max: usize,
     /// How long a session stays without being used.
     pub session_idle_max: Duration,
+    /// How long a log-in lasts, used or not.
+    pub session_age_max: Duration,
+    /// Passwords that are checked at the same time.
+    pub log_ins_at_once_max: usize,
     /// Bytes of one message from a client.
     pub message_bytes_max: usize,
     /// Bytes of the headers of one request; drivers put connection properties there.
@@ -48,7 +52,9 @@ impl Default for Limits {
             prepared_max: 4096,
             prepared_idle_max: Duration::from_secs(3600),
             sessions_max: 4096,
-            session_idle_max: Duration::from_secs(12 * 3600),
+            session_idle_max: Duration::from_secs(3600),
+            session_age_max: Duration::from_secs(24 * 3600),
+            log_ins_at_once_max: 4,
             message_bytes_max: 64 << 20,
             header_bytes_max: 64 << 10,
             batches_ahead_max: 2,

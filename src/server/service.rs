@@ -24,9 +24,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
 use uuid::Uuid;
 
+use super::auth::{Call, Credentials, Doorkeeper};
 use super::handles::Handles;
 use super::sessions::{self, Session};
 use super::statement::{self, Shape};
@@ -42,6 +42,7 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     pub(crate) prepared: Handles<Prepared>,
     pub(crate) sessions: Handles<Session>,
+    doorkeeper: Doorkeeper,
     results: Handles<Pending>,
     running: Arc<Running>,
     turns: Arc<Semaphore>,
@@ -78,6 +79,7 @@ impl Service {
             prepared: Handles::new("prepared statement", limits.prepared_max, limits.prepared_idle_max),
             sessions: Handles::new("session", limits.sessions_max, limits.session_idle_max),
             results: Handles::new("result", limits.results_max, limits.result_age_max),
+            doorkeeper: Doorkeeper::new(limits.log_ins_at_once_max),
             running: Arc::default(),
             turns: Arc::new(Semaphore::new(limits.statements_max)),
             limits,
@@ -85,9 +87,23 @@ impl Service {
         }
     }
 
-    /// Who calls. Everybody is local until there is a log-in; a handle that is not ours is nobody's session.
-    pub(crate) fn caller(&self, metadata: &MetadataMap) -> Caller {
-        Caller { principal: Principal::local(), session: sessions::handle(metadata) }
+    /// Who calls, and in which session.
+    pub(crate) async fn caller(&self, call: &Call) -> Result<Caller, Status> {
+        let session = sessions::handle(&call.metadata);
+        let of_session = session.and_then(|handle| self.sessions.owned(handle));
+        let of_session = of_session.filter(|(_, session)| session.since.elapsed() < self.limits.session_age_max);
+        let credentials = Credentials::read(&call.metadata);
+        let owner = of_session.map(|(owner, _)| owner);
+        let known = self.doorkeeper.principal(&*self.backend, credentials, owner, call.peer).await;
+        Ok(Caller { principal: known.map_err(status::from)?, session })
+    }
+
+    /// A session of its own for who calls; the token is known to the client only.
+    pub(crate) fn begin_session(&self, caller: &Caller) -> Result<String, Status> {
+        let token = sessions::new_token();
+        let handle = sessions::handle_of(&token);
+        self.sessions.insert_at(handle, &caller.principal.subject, Session::default())?;
+        Ok(token)
     }
 
     /// A session pinned to what is published now, with the caller's options.
@@ -131,14 +147,16 @@ impl Service {
         let pending = self.results.take(handle, &caller.principal.subject)?;
         let turn = self.turn(pending.deadline).await?;
         let cancel = self.shutdown.child_token();
-        let guard = self.running.register(Uuid::from_slice(handle).unwrap_or_default(), cancel.clone());
+        let owner = &caller.principal.subject;
+        let guard = self.running.register(Uuid::from_slice(handle).unwrap_or_default(), owner, cancel.clone());
         Ok(result_stream::send(pending, cancel, (turn, guard), self.limits.batches_ahead_max))
     }
 
     /// Cancel a result that waits or is being fetched; false when there is none of that handle.
     pub(crate) fn cancel(&self, caller: &Caller, handle: &[u8]) -> bool {
         let waiting = self.results.take(handle, &caller.principal.subject).is_ok();
-        waiting || Uuid::from_slice(handle).is_ok_and(|handle| self.running.cancel(handle))
+        let running = |handle| self.running.cancel(handle, &caller.principal.subject);
+        waiting || Uuid::from_slice(handle).is_ok_and(running)
     }
 
     /// Execute a statement that changes something; the rows it affected, 0 where that means nothing.

@@ -1,15 +1,15 @@
-//! Sessions: options that stay with a client from one call to the next. Today: the default schema.
+//! Sessions: what stays with a client from one call to the next: who it is, and the default schema.
 //!
 //! ```text
-//!   Handshake ─────────────▶ authorization: Bearer <handle>            sent back with every call
-//!   SetSessionOptions ─────▶ Set-Cookie: arrow_flight_session_id=<handle>    for clients without a token
-//!   any call ── handle ────▶ Session { schema } ─▶ default schema of the statement
+//!   Handshake ─────────────▶ authorization: Bearer <token>            sent back with every call
+//!   SetSessionOptions ─────▶ Set-Cookie: arrow_flight_session_id=<token>    for clients without a token
+//!   any call ── token ─▶ SHA-256 ─▶ Session { schema, since } ─▶ default schema of the statement
 //! ```
 //!
-//! A handshake succeeds with any credentials: on loopback it only gives drivers the token that they insist on.
-//! The messages are those of Flight.proto, which `arrow-flight` has not got.
+//! A token is kept as its digest only. The messages are those of Flight.proto, which `arrow-flight` has not got.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use datafusion::prelude::SessionContext;
@@ -19,15 +19,24 @@ use tonic::{Response, Status};
 use uuid::Uuid;
 
 use super::status;
+use crate::catalog::access::secret;
 use crate::catalog::session::CATALOG;
 
 const COOKIE: &str = "arrow_flight_session_id";
 
 /// What a client has set.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     /// Schema of names that are written without one.
     pub(crate) schema: Option<String>,
+    /// When it began.
+    pub(crate) since: Instant,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { schema: None, since: Instant::now() }
+    }
 }
 
 impl Session {
@@ -39,10 +48,25 @@ impl Session {
     }
 }
 
-/// The handle that came with a call: the bearer token, or else the cookie.
+/// The longest token that is looked at, in bytes.
+const TOKEN_BYTES_MAX: usize = 256;
+
+/// A token of a new session: random, and never kept.
+pub(crate) fn new_token() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+/// The handle that a token stands for.
+pub(crate) fn handle_of(token: &str) -> Uuid {
+    Uuid::parse_str(&secret::digest(token)[..32]).unwrap_or_default()
+}
+
+/// The handle that came with a call: of the bearer token, or else of the cookie.
 pub(crate) fn handle(metadata: &MetadataMap) -> Option<Uuid> {
     let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
     let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    // A personal access token says who calls, and is no session.
+    let bearer = bearer.filter(|token| !token.starts_with(secret::TOKEN_PREFIX));
     let cookie = || {
         let cookies = text("cookie")?.split(';');
         cookies
@@ -50,19 +74,20 @@ pub(crate) fn handle(metadata: &MetadataMap) -> Option<Uuid> {
             .find(|(name, _)| *name == COOKIE)
             .map(|(_, value)| value)
     };
-    bearer.or_else(cookie).and_then(|value| Uuid::parse_str(value.trim()).ok())
+    let token = bearer.or_else(cookie).map(str::trim).filter(|token| token.len() <= TOKEN_BYTES_MAX);
+    token.map(handle_of)
 }
 
-/// Give the client its handle as a bearer token (an answer to Handshake).
-pub(crate) fn give_token<T>(response: &mut Response<T>, handle: Uuid) -> Result<(), Status> {
-    let value = AsciiMetadataValue::try_from(format!("Bearer {}", handle.simple()));
+/// Give the client its bearer token (an answer to Handshake).
+pub(crate) fn give_token<T>(response: &mut Response<T>, token: &str) -> Result<(), Status> {
+    let value = AsciiMetadataValue::try_from(format!("Bearer {token}"));
     response.metadata_mut().insert("authorization", value.map_err(internal)?);
     Ok(())
 }
 
-/// Give the client its handle as a cookie.
-pub(crate) fn give_cookie<T>(response: &mut Response<T>, handle: Uuid) -> Result<(), Status> {
-    let value = AsciiMetadataValue::try_from(format!("{COOKIE}={}; HttpOnly", handle.simple()));
+/// Give the client its token as a cookie.
+pub(crate) fn give_cookie<T>(response: &mut Response<T>, token: &str) -> Result<(), Status> {
+    let value = AsciiMetadataValue::try_from(format!("{COOKIE}={token}; HttpOnly"));
     response.metadata_mut().insert("set-cookie", value.map_err(internal)?);
     Ok(())
 }
@@ -212,15 +237,16 @@ mod tests {
 
     #[test]
     fn the_handle_is_found_in_the_token_or_the_cookie() {
-        let id = Uuid::new_v4();
+        let token = new_token();
         let mut metadata = MetadataMap::new();
         assert_eq!(handle(&metadata), None);
-        metadata.insert("cookie", format!("a=b; {COOKIE}={}; c=d", id.simple()).parse().unwrap());
-        assert_eq!(handle(&metadata), Some(id));
-        let other = Uuid::new_v4();
-        metadata.insert("authorization", format!("Bearer {}", other.simple()).parse().unwrap());
-        assert_eq!(handle(&metadata), Some(other));
-        metadata.insert("authorization", "Bearer not-ours".parse().unwrap());
-        assert_eq!(handle(&metadata), None);
+        metadata.insert("cookie", format!("a=b; {COOKIE}={token}; c=d").parse().unwrap());
+        assert_eq!(handle(&metadata), Some(handle_of(&token)));
+        let other = new_token();
+        assert_ne!(handle_of(&other), handle_of(&token));
+        metadata.insert("authorization", format!("Bearer {other}").parse().unwrap());
+        assert_eq!(handle(&metadata), Some(handle_of(&other)));
+        metadata.insert("authorization", "Bearer flash_1234".parse().unwrap());
+        assert_eq!(handle(&metadata), Some(handle_of(&token)), "a personal token leaves the session to the cookie");
     }
 }

@@ -140,7 +140,7 @@ pub(crate) fn answer(
     FLAGS.iter().for_each(|(number, value)| builder.append(*number, *value));
     NUMBERS.iter().for_each(|(number, value)| builder.append(*number, *value));
     LONG_NUMBERS.iter().for_each(|(number, value)| builder.append(*number, *value));
-    builder.append(I::FlightSqlServerReadOnly, !principal.may_write);
+    builder.append(I::FlightSqlServerReadOnly, !principal.may_write());
     let idle_ms = i32::try_from(limits.prepared_idle_max.as_millis()).unwrap_or(i32::MAX);
     builder.append(I::FlightSqlServerStatementTimeout, idle_ms);
     builder.append(I::SqlMaxStatementLength, i64::try_from(limits.sql_bytes_max).unwrap_or(0));

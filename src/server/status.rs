@@ -33,6 +33,8 @@ fn code(kind: ErrorKind) -> Code {
         | ErrorKind::Config
         | ErrorKind::Query => Code::InvalidArgument,
         ErrorKind::NotFound => Code::NotFound,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::Denied => Code::PermissionDenied,
         ErrorKind::AlreadyExists => Code::AlreadyExists,
         ErrorKind::Expectation => Code::FailedPrecondition,
         ErrorKind::Conflict => Code::Aborted,

@@ -42,18 +42,21 @@ pub(crate) struct Pending {
 
 /// The results that are being fetched, by handle, so that they can be cancelled.
 #[derive(Default)]
-pub(crate) struct Running(Mutex<HashMap<Uuid, CancellationToken>>);
+pub(crate) struct Running(Mutex<HashMap<Uuid, (String, CancellationToken)>>);
 
 impl Running {
-    /// Cancel; false when it is not running (any more).
-    pub(crate) fn cancel(&self, handle: Uuid) -> bool {
-        let token = self.0.lock().remove(&handle);
-        token.inspect(CancellationToken::cancel).is_some()
+    /// Cancel; false when it is not running (any more), or is somebody else's.
+    pub(crate) fn cancel(&self, handle: Uuid, owner: &str) -> bool {
+        let mut running = self.0.lock();
+        if running.get(&handle).is_none_or(|(of, _)| of != owner) {
+            return false;
+        }
+        running.remove(&handle).inspect(|(_, token)| token.cancel()).is_some()
     }
 
     /// Register, until the guard is dropped.
-    pub(crate) fn register(self: &Arc<Self>, handle: Uuid, token: CancellationToken) -> RunningGuard {
-        self.0.lock().insert(handle, token);
+    pub(crate) fn register(self: &Arc<Self>, handle: Uuid, owner: &str, token: CancellationToken) -> RunningGuard {
+        self.0.lock().insert(handle, (owner.to_string(), token));
         RunningGuard { running: Arc::clone(self), handle }
     }
 }

@@ -8,6 +8,7 @@
     reason = "helpers of tests fail by panicking, and are seen by their modules only"
 )]
 
+mod access;
 mod cli;
 mod engine;
 mod flight;

@@ -15,6 +15,8 @@ mod kinesis;
 mod packed;
 mod place;
 
+pub(crate) use kinesis::eventually;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -93,7 +93,7 @@ async fn our_own_client_tells_rows_from_changes() {
     assert_eq!((schema.field(0).name().as_str(), affected), ("count", None));
     assert_eq!(column(&batches, "count"), ["2"]);
 
-    let mut connection = remote::Remote::connect(&url).await.unwrap();
+    let mut connection = remote::Remote::connect(&url, &remote::Login::Anonymous).await.unwrap();
     let reply = connection.query("INSERT INTO silver.events VALUES (1), (2)").await.unwrap();
     assert_eq!((reply.rows_affected, reply.message.as_deref()), (Some(2), Some("done")));
     let reply = connection.query("REFRESH").await.unwrap();

@@ -22,7 +22,7 @@ const LARGE_BUT_FEW: super::SliceLimits = super::SliceLimits { records_max: 40, 
 /// How long a condition may take to come true.
 const EVENTUALLY_MAX: Duration = Duration::from_secs(30);
 
-pub(super) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !condition().await {
         assert!(begun.elapsed() < EVENTUALLY_MAX, "not within {EVENTUALLY_MAX:?}: {what}");

@@ -1,0 +1,198 @@
+//! Who there is, and what they may do and see: values, kept in the lake as numbered records, by conditional put.
+//!
+//! ```text
+//! _flash/access/N.json    { users, roles, policies, masks, declassified }        the newest record is the truth
+//!
+//!   AccessStatement ──change──▶ Access' ──save──▶ record N + 1
+//!   user ──principal──▶ roles (and theirs, and `public`), grants, attributes ─▶ Principal ─▶ rows() masks() of a table
+//! ```
+//!
+//! A lake without users is open to everybody who reaches it, which is this machine only. With the first user, who must be
+//! an administrator, everybody has to say who they are.
+
+mod change;
+pub mod secret;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::Principal;
+use crate::catalog::principal::{Granted, Rights};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+use crate::parser::{GrantOn, PUBLIC, Privilege};
+use crate::storage::Storage;
+
+pub use change::Changed;
+
+/// Folder of the records.
+const FOLDER: &str = "_flash/access";
+
+/// The role that may do everything, and that no policy or mask holds for.
+pub const ADMIN: &str = "admin";
+
+/// Everything that is known of who may do what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    /// The record's number; 0: nothing was ever said.
+    pub number: u64,
+    /// Users by name.
+    pub users: BTreeMap<String, User>,
+    /// Roles by name; `admin` and `public` are there without standing here, unless they have grants.
+    pub roles: BTreeMap<String, Role>,
+    /// Policies by table and name.
+    pub policies: BTreeMap<TableName, BTreeMap<String, Policy>>,
+    /// Masks by table and name.
+    pub masks: BTreeMap<TableName, BTreeMap<String, Mask>>,
+    /// Views that policies of the tables below do not reach.
+    pub declassified: BTreeSet<TableName>,
+}
+
+/// Somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The password's Argon2id hash, as a PHC string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// May come in.
+    pub enabled: bool,
+    /// Roles that were given.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
+    /// Rights that were given to nobody else.
+    #[serde(default)]
+    pub grants: BTreeSet<Grant>,
+    /// What policies ask for.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// Tokens by name.
+    #[serde(default)]
+    pub tokens: BTreeMap<String, Token>,
+}
+
+/// A personal access token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// SHA-256 of the token, in hexadecimal digits. A token is random, so a slow hash would protect nothing.
+    pub hash: String,
+    /// Microseconds since 1970 UTC; `None`: until it is dropped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_us: Option<i64>,
+}
+
+/// A set of rights.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// Roles whose rights it has, too.
+    #[serde(default)]
+    pub roles: BTreeSet<String>,
+    /// Its own rights.
+    #[serde(default)]
+    pub grants: BTreeSet<Grant>,
+}
+
+/// A right on a table, or on all of a schema.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Grant {
+    /// Which.
+    pub privilege: Privilege,
+    /// On what.
+    pub on: GrantOn,
+}
+
+/// Which rows roles see of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// For these roles.
+    pub to: BTreeSet<String>,
+    /// A further condition, and not one more way to see a row.
+    #[serde(default)]
+    pub restrictive: bool,
+    /// The condition.
+    pub using: String,
+}
+
+/// What roles see in the place of a column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mask {
+    /// The column.
+    pub column: String,
+    /// For these roles.
+    pub to: BTreeSet<String>,
+    /// The expression.
+    pub using: String,
+}
+
+impl Access {
+    /// The newest record.
+    ///
+    /// # Errors
+    /// `Storage`, `Corrupt`.
+    pub async fn load(storage: &dyn Storage) -> Result<Self> {
+        match storage.list_newest(FOLDER, 1).await?.first() {
+            None => Ok(Self::default()),
+            Some(name) => {
+                let path = format!("{FOLDER}/{name}");
+                let bytes = storage.get(&path).await?;
+                serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
+            }
+        }
+    }
+
+    /// Write `self` as the record after `self.number`.
+    ///
+    /// # Errors
+    /// `Conflict` when another process has written it; `Storage`.
+    pub async fn save(&mut self, storage: &dyn Storage) -> Result<()> {
+        self.number += 1;
+        let path = format!("{FOLDER}/{:020}.json", self.number);
+        match storage.put_if_absent(&path, serde_json::to_vec_pretty(self)?).await? {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Conflict, "another process has changed the users of this lake")
+                .with_hint("one process writes a lake; stop the other one, or use its server")),
+        }
+    }
+
+    /// Nobody has to say who they are.
+    pub fn is_open(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// The user as they stand now; `None` for one who is not there or may not come in.
+    pub fn principal(&self, name: &str) -> Option<Principal> {
+        let user = self.users.get(name).filter(|user| user.enabled)?;
+        let roles = self.closure(&user.roles);
+        if roles.contains(ADMIN) {
+            return Some(Principal { subject: name.into(), rights: Rights::All });
+        }
+        let of_roles = roles.iter().filter_map(|role| self.roles.get(role)).flat_map(|role| role.grants.iter());
+        let grants = of_roles.chain(&user.grants).cloned().collect();
+        let granted = Granted { roles, grants, attributes: user.attributes.clone() };
+        Some(Principal { subject: name.into(), rights: Rights::Granted(granted.into()) })
+    }
+
+    /// These roles, those that they have, and so on, and the one that everybody has.
+    fn closure(&self, roles: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut found = BTreeSet::from([PUBLIC.to_string()]);
+        let mut open: Vec<&String> = roles.iter().collect();
+        while let Some(role) = open.pop() {
+            if found.insert(role.clone()) {
+                open.extend(self.roles.get(role).into_iter().flat_map(|role| role.roles.iter()));
+            }
+        }
+        found
+    }
+
+    /// Somebody who could come in and do everything.
+    fn has_admin(&self) -> bool {
+        self.users.values().any(|user| user.enabled && self.closure(&user.roles).contains(ADMIN))
+    }
+
+    /// Whose token this is, if it still holds.
+    pub fn token_owner(&self, token: &str, now_us: i64) -> Option<&str> {
+        let hash = secret::digest(token);
+        let holds = |token: &Token| token.hash == hash && token.expires_us.is_none_or(|until| now_us < until);
+        self.users.iter().find(|(_, user)| user.tokens.values().any(holds)).map(|(name, _)| name.as_str())
+    }
+}

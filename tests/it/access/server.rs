@@ -1,0 +1,163 @@
+//! The same rules by the front door: log-in, tokens, and handles that are somebody else's.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arrow_flight::sql::client::FlightSqlServiceClient;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flashcommerce::cli::remote::{Login, Remote};
+use flashcommerce::error::ErrorKind;
+use flashcommerce::server::{self, Limits};
+use futures::TryStreamExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{ask, open_store, shared};
+use crate::engine::harness::{Lake, lines};
+use crate::flight::status;
+
+struct Door {
+    lake: Arc<Lake>,
+    flight: SocketAddr,
+    http: SocketAddr,
+    _stops: DropGuard,
+}
+
+impl Door {
+    async fn open() -> Self {
+        let lake = shared(open_store().await);
+        let shutdown = CancellationToken::new();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (flight, http) =
+            (server::bind(any, "--flight").await.unwrap(), server::bind(any, "--http").await.unwrap());
+        let (flight_addr, http_addr) = (flight.local_addr().unwrap(), http.local_addr().unwrap());
+        let backend = || Arc::clone(&lake.engine) as Arc<dyn server::Backend>;
+        tokio::spawn(server::serve_flight_with(flight, backend(), Limits::default(), shutdown.clone()));
+        tokio::spawn(server::serve_http_with(http, backend(), None, shutdown.clone()));
+        Self { lake, flight: flight_addr, http: http_addr, _stops: shutdown.drop_guard() }
+    }
+
+    async fn client(&self) -> FlightSqlServiceClient<Channel> {
+        let channel = Endpoint::from_shared(format!("http://{}", self.flight)).unwrap();
+        FlightSqlServiceClient::new(channel.connect().await.unwrap())
+    }
+
+    async fn user(&self, name: &str, password: &str) -> FlightSqlServiceClient<Channel> {
+        let mut client = self.client().await;
+        client.handshake(name, password).await.unwrap();
+        client
+    }
+
+    async fn seller(&self, number: u8) -> FlightSqlServiceClient<Channel> {
+        self.user(&format!("s{number}"), &format!("sells as S{number}")).await
+    }
+
+    /// The status line of a GET.
+    async fn get(&self, path: &str, authorization: Option<&str>) -> String {
+        let mut stream = tokio::net::TcpStream::connect(self.http).await.unwrap();
+        let header = authorization.map_or(String::new(), |value| format!("authorization: {value}\r\n"));
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{header}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer.lines().next().unwrap().to_string()
+    }
+}
+
+type Asked = Result<Vec<String>, tonic::Status>;
+
+async fn query(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Asked {
+    let info = client.execute(sql.to_string(), None).await.map_err(status)?;
+    let rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.map_err(status)?;
+    Ok(lines(&rows.try_collect::<Vec<_>>().await.map_err(status)?))
+}
+
+fn code(asked: Asked) -> Code {
+    asked.map(|rows| panic!("{rows:?}")).unwrap_err().code()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_says_who_they_are_and_sees_what_is_theirs() {
+    let door = Door::open().await;
+    let shops = "SELECT DISTINCT shop FROM s.clean";
+    assert_eq!(code(query(&mut door.client().await, "SELECT 1").await), Code::Unauthenticated);
+    assert_eq!(query(&mut door.seller(1).await, shops).await.unwrap(), ["S1"]);
+    assert_eq!(query(&mut door.seller(2).await, shops).await.unwrap(), ["S2"]);
+    assert_eq!(code(query(&mut door.seller(1).await, "SELECT * FROM s.total").await), Code::PermissionDenied);
+    assert_eq!(code(query(&mut door.seller(1).await, "SELECT * FROM system.users").await), Code::NotFound);
+
+    let told = query(&mut door.seller(1).await, "CREATE TOKEN excel").await.unwrap().join("\n");
+    let token = told.lines().find_map(|line| line.find("flash_").map(|at| line[at..].to_string())).unwrap();
+    let token: String = token.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    let mut with_token = door.client().await;
+    with_token.set_token(token.clone());
+    assert_eq!(query(&mut with_token, shops).await.unwrap(), ["S1"]);
+    let mut remote = Remote::connect(&format!("grpc://{}", door.flight), &Login::Token(token)).await.unwrap();
+    assert_eq!(lines(&remote.query(shops).await.unwrap().batches), ["S1"]);
+
+    let mut seller = door.seller(3).await;
+    door.lake.query("ALTER USER s3 DISABLE").await;
+    assert_eq!(code(query(&mut seller, shops).await), Code::Unauthenticated, "a session of somebody who is out");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_guesses_has_to_wait() {
+    let door = Door::open().await;
+    let guess = async |user: &str, password: &str| door.client().await.handshake(user, password).await.map_err(status);
+    for _ in 0..6 {
+        let wrong = guess("ann", "wrong").await.unwrap_err();
+        assert_eq!(wrong.code(), Code::Unauthenticated);
+        assert!(wrong.message().contains("the name or the password is wrong"), "{}", wrong.message());
+    }
+    let right = guess("ann", "analyses all").await.unwrap_err();
+    assert!(right.message().contains("try again in"), "{}", right.message());
+    guess("s1", "sells as S1").await.expect("others are not held up");
+    let login = Login::Password { user: "ghost".into(), password: "whatever it is".into() };
+    let error = Remote::connect(&format!("grpc://{}", door.flight), &login).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handles_of_others_are_of_no_use() {
+    let door = Door::open().await;
+    let (mut first, mut second) = (door.seller(1).await, door.seller(2).await);
+    let info = first.execute("SELECT DISTINCT shop FROM s.clean".into(), None).await.unwrap();
+    let ticket = info.endpoint[0].ticket.clone().unwrap();
+    let replayed = second.do_get(ticket.clone()).await.map(drop).map_err(status).unwrap_err();
+    assert_eq!(replayed.code(), Code::NotFound);
+    let cancelled = second.cancel_flight_info(arrow_flight::CancelFlightInfoRequest::new(info)).await;
+    assert!(cancelled.is_err(), "{cancelled:?}");
+    let rows = first.do_get(ticket.clone()).await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+    assert_eq!(lines(&rows), ["S1"]);
+    assert!(first.do_get(ticket).await.is_err(), "a ticket is good for once");
+
+    // What was prepared is judged when it is executed.
+    let mut prepared = first.prepare("SELECT DISTINCT shop FROM s.clean".into(), None).await.unwrap();
+    door.lake.query("ALTER USER s1 ATTRIBUTES (seller_id = 'S3')").await;
+    let info = prepared.execute().await.unwrap();
+    let rows = first.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    assert_eq!(lines(&rows.try_collect::<Vec<_>>().await.unwrap()), ["S3"]);
+    door.lake.query("REVOKE SELECT ON SCHEMA s FROM seller").await;
+    assert!(prepared.execute().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_and_the_metrics_are_for_those_who_may_read_them() {
+    let door = Door::open().await;
+    let basic = |user: &str, password: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+    let root = basic("root", "correct horse");
+    for path in ["/", "/metrics"] {
+        assert!(door.get(path, None).await.contains("401"));
+        assert!(door.get(path, Some(&basic("root", "wrong horse"))).await.contains("401"));
+        assert!(door.get(path, Some(&basic("s1", "sells as S1"))).await.contains("403"));
+        assert!(door.get(path, Some(&root)).await.contains("200"));
+    }
+    assert!(door.get("/healthz", None).await.contains("200"));
+    door.lake.query("GRANT SELECT ON system.materialized_views TO nobody").await;
+    let told = ask(&door.lake, "nobody", "CREATE TOKEN prometheus").await.unwrap().remove(0);
+    let token = told.lines().nth(1).unwrap();
+    assert!(door.get("/metrics", Some(&format!("Bearer {token}"))).await.contains("200"));
+}
