@@ -5,9 +5,10 @@
 //!        │ gRPC: Arrow Flight SQL               │ HTTP
 //!        ▼                                      ▼
 //!   flight (dispatch) ── statement ── stream   http (/, /healthz, /readyz, /metrics)
+//!        │       ├── parameters, upload         │
 //!        │       └── catalog, sql_info, xdbc    │
 //!        ▼                                      ▼
-//!      Backend: session, execute, kind, published, status      (the engine)
+//!      Backend: session, execute, describe, ingest, kind, published, status      (the engine)
 //! ```
 //!
 //! Both listeners come from outside and accept loopback addresses only, because there is no log-in and no TLS yet:
@@ -21,25 +22,31 @@ mod handles;
 mod http;
 mod limits;
 mod page;
+mod parameters;
 mod service;
 mod sessions;
 mod sql_info;
 mod statement;
 mod status;
 mod stream;
+mod upload;
 mod wire;
 mod xdbc;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Principal;
+use crate::engine::ingest::Ingest;
+use crate::engine::parameters::Described;
 use crate::engine::{Answer, Engine, ObjectKind, ViewStatus};
 use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,11 +65,29 @@ pub trait Backend: Send + Sync + 'static {
     /// `Storage`.
     async fn session(&self, principal: &Principal) -> Result<SessionContext>;
 
-    /// See [`Engine::execute`].
+    /// See [`Engine::execute_with`].
     ///
     /// # Errors
     /// Any kind; the text is meant for the user.
-    async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer>;
+    async fn execute(
+        &self,
+        session: &SessionContext,
+        principal: &Principal,
+        sql: &str,
+        values: &RecordBatch,
+    ) -> Result<Answer>;
+
+    /// See [`Engine::describe`].
+    ///
+    /// # Errors
+    /// `Syntax`, `Definition`.
+    async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described>;
+
+    /// See [`Engine::ingest`].
+    ///
+    /// # Errors
+    /// Any kind; the text is meant for the user.
+    async fn ingest(&self, principal: &Principal, ingest: &Ingest, rows: SendableRecordBatchStream) -> Result<u64>;
 
     /// See [`Engine::kind`].
     fn kind(&self, name: &TableName) -> Option<ObjectKind>;
@@ -86,8 +111,22 @@ impl Backend for Engine {
         Engine::session(self, principal).await
     }
 
-    async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer> {
-        Engine::execute(self, session, principal, sql).await
+    async fn execute(
+        &self,
+        session: &SessionContext,
+        principal: &Principal,
+        sql: &str,
+        values: &RecordBatch,
+    ) -> Result<Answer> {
+        Engine::execute_with(self, session, principal, sql, values).await
+    }
+
+    async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described> {
+        Engine::describe(self, session, sql).await
+    }
+
+    async fn ingest(&self, principal: &Principal, ingest: &Ingest, rows: SendableRecordBatchStream) -> Result<u64> {
+        Engine::ingest(self, principal, ingest, rows).await
     }
 
     fn kind(&self, name: &TableName) -> Option<ObjectKind> {
