@@ -11,7 +11,10 @@ mod dml;
 pub mod due;
 mod epochs;
 mod explain;
+pub mod fit;
+pub mod ingest;
 mod losses;
+pub mod parameters;
 mod sessions;
 mod statements;
 

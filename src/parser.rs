@@ -31,7 +31,10 @@ mod tests;
 mod text;
 mod view;
 
+use std::ops::Range;
+
 use sqlparser::ast::ExprWithAlias;
+use sqlparser::tokenizer::Token;
 
 use crate::error::{Location, Result};
 
@@ -111,6 +114,11 @@ fn within<T>(text: &str, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Re
         _ => return Err(script.error(pieces.get(1).map_or(0, |piece| piece.start), "expected one query or expression")),
     };
     whole(script, piece, parse)
+}
+
+/// The tokens of a text, white space and comments included, each with its bytes; `None` where one has no end.
+pub fn tokens(input: &str) -> Option<Vec<(Token, Range<usize>)>> {
+    text::tokens(input)
 }
 
 /// The place of a byte of `input`, for a caret. An offset past the end is the end; one inside a character is its start.

@@ -7,9 +7,10 @@
 //!   auth: who calls ──────────────────────────────┤
 //!        ▼                                      ▼
 //!   flight (dispatch) ── statement ── stream   http (/, /healthz, /readyz, /metrics)
+//!        │       ├── parameters, upload         │
 //!        │       └── catalog, sql_info, xdbc    │
 //!        ▼                                      ▼
-//!      Backend: session, execute, kind, published, status      (the engine)
+//!      Backend: session, execute, describe, ingest, kind, published, status      (the engine)
 //! ```
 //!
 //! Both listeners come from outside and accept loopback addresses only, because there is no TLS yet. In a lake without
@@ -24,19 +25,23 @@ mod handles;
 mod http;
 mod limits;
 mod page;
+mod parameters;
 mod service;
 mod sessions;
 mod sql_info;
 mod statement;
 mod status;
 mod stream;
+mod upload;
 mod wire;
 mod xdbc;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -44,6 +49,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Principal;
 use crate::catalog::access::Access;
+use crate::engine::ingest::Ingest;
+use crate::engine::parameters::Described;
 use crate::engine::{Answer, Engine, ObjectKind, ViewStatus};
 use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,11 +93,29 @@ pub trait Backend: Send + Sync + 'static {
         Err(Error::new(ErrorKind::Unauthenticated, "there are no tokens"))
     }
 
-    /// See [`Engine::execute`].
+    /// See [`Engine::execute_with`].
     ///
     /// # Errors
     /// Any kind; the text is meant for the user.
-    async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer>;
+    async fn execute(
+        &self,
+        session: &SessionContext,
+        principal: &Principal,
+        sql: &str,
+        values: &RecordBatch,
+    ) -> Result<Answer>;
+
+    /// See [`Engine::describe`].
+    ///
+    /// # Errors
+    /// `Syntax`, `Definition`.
+    async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described>;
+
+    /// See [`Engine::ingest`].
+    ///
+    /// # Errors
+    /// Any kind; the text is meant for the user.
+    async fn ingest(&self, principal: &Principal, ingest: &Ingest, rows: SendableRecordBatchStream) -> Result<u64>;
 
     /// See [`Engine::kind`].
     fn kind(&self, name: &TableName) -> Option<ObjectKind>;
@@ -114,8 +139,22 @@ impl Backend for Engine {
         Engine::session(self, principal).await
     }
 
-    async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer> {
-        Engine::execute(self, session, principal, sql).await
+    async fn execute(
+        &self,
+        session: &SessionContext,
+        principal: &Principal,
+        sql: &str,
+        values: &RecordBatch,
+    ) -> Result<Answer> {
+        Engine::execute_with(self, session, principal, sql, values).await
+    }
+
+    async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described> {
+        Engine::describe(self, session, sql).await
+    }
+
+    async fn ingest(&self, principal: &Principal, ingest: &Ingest, rows: SendableRecordBatchStream) -> Result<u64> {
+        Engine::ingest(self, principal, ingest, rows).await
     }
 
     async fn access(&self) -> Result<Arc<Access>> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   USING (seller_id = current_seller())  ──compile, for a principal──▶  Expr over the table's columns
-//!   current_user()          the name that authentication gave
+//!   current_user            the name that authentication gave
 //!   current_seller()        user_attribute('seller_id')
 //!   user_attribute('x')     what ATTRIBUTES (x = '...') says of the user; NULL without it, so that no row fits
 //! ```

@@ -10,10 +10,14 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use arrow_flight::HandshakeRequest;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -89,7 +93,7 @@ impl Remote {
             Login::Anonymous => {}
             Login::Token(token) => client.set_token(token.clone()),
             Login::Password { user, password } => {
-                client.handshake(user, password).await.map_err(from_flight)?;
+                client.set_token(handshake(client.inner_mut(), user, password).await?);
             }
         }
         Ok(Self { client })
@@ -113,6 +117,18 @@ impl Remote {
         let rows_affected = if message.is_some() { count(&batches) } else { None };
         Ok(Reply { schema, batches, message, rows_affected })
     }
+}
+
+/// The token for a name and a password. (The client's own handshake loses the status.)
+async fn handshake(client: &mut FlightServiceClient<Channel>, user: &str, password: &str) -> Result<String> {
+    let mut request = tonic::Request::new(futures::stream::empty::<HandshakeRequest>());
+    let basic = AsciiMetadataValue::try_from(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+    let basic = basic.map_err(|error| Error::new(ErrorKind::Config, error.to_string()))?;
+    request.metadata_mut().insert("authorization", basic);
+    let response = client.handshake(request).await.map_err(|status| from_status(&status))?;
+    let token = response.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    let token = token.and_then(|value| value.strip_prefix("Bearer ")).map(String::from);
+    token.ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the server gave no token"))
 }
 
 /// One statement over a connection of its own: its schema, its rows, and the rows that a change affected.

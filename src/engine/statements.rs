@@ -21,6 +21,7 @@ use datafusion::prelude::{SQLOptions, SessionContext};
 
 use crate::catalog::Principal;
 use crate::catalog::definitions::Kind;
+use crate::engine::parameters::{self, Described};
 use crate::engine::{Answer, Engine, Pass, PassRequest, ProjectObject, State, apply};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -39,14 +40,29 @@ impl Engine {
     /// # Errors
     /// Any kind; the text is meant for the user.
     pub async fn execute(&self, session: &SessionContext, principal: &Principal, sql: &str) -> Result<Answer> {
-        let mut statements = parser::parse(sql, None)?;
-        let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
-            return Err(Error::new(ErrorKind::Syntax, "one statement at a time")
-                .with_hint("flash sql -c takes several, separated by ;"));
-        };
+        self.execute_with(session, principal, sql, &RecordBatch::new_empty(Arc::new(Schema::empty()))).await
+    }
+
+    /// As [`Engine::execute`], with values: a column for each of `$1`, `$2`, ..., of the types that
+    /// [`Engine::describe`] tells; a row for each execution. An INSERT of many rows is one commit, an UPDATE, DELETE
+    /// or MERGE is one for each row.
+    ///
+    /// # Errors
+    /// As [`Engine::execute`]; `Query` for a parameter without a value.
+    pub async fn execute_with(
+        &self,
+        session: &SessionContext,
+        principal: &Principal,
+        sql: &str,
+        values: &RecordBatch,
+    ) -> Result<Answer> {
+        let parsed = single(sql)?;
         self.allowed(principal, &parsed.statement).await?;
         match &parsed.statement {
-            Statement::Sql(statement) => self.query(session, principal, statement.as_ref().clone(), sql).await,
+            Statement::Sql(_) => {
+                let plans = parameters::bound(planned(session, &parsed.statement, sql).await?, values)?;
+                self.query(session, principal, plans).await
+            }
             Statement::ShowMaterializedViews => {
                 let query = "SELECT view_name, mode, rows, version, frontier, target_lag_ms, suspended, reason \
                              FROM system.materialized_views";
@@ -59,9 +75,9 @@ impl Engine {
                 self.create(sql).await
             }
             Statement::CreateTable(table) => self.create_table(session, table, &parsed, sql).await,
-            Statement::Insert(insert) => {
-                let plan = session.state().statement_to_plan(insert.statement.as_ref().clone()).await;
-                self.insert(&session.state(), plan.map_err(|error| located(error.into(), sql))?).await
+            Statement::Insert(_) => {
+                let plans = parameters::bound(planned(session, &parsed.statement, sql).await?, values)?;
+                self.insert(&session.state(), plans).await
             }
             Statement::Refresh(refresh) => self.refresh(&refresh.name, refresh.full).await,
             Statement::AlterMaterializedView(alter) => match alter.action {
@@ -95,18 +111,30 @@ impl Engine {
         }
     }
 
+    /// The parameters of a query, INSERT, UPDATE, DELETE, MERGE or EXPLAIN, and the columns of its rows. Nothing is
+    /// carried out.
+    ///
+    /// # Errors
+    /// `Syntax`, `Definition`.
+    pub async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described> {
+        let parsed = single(sql)?;
+        parameters::describe(&session.state(), planned(session, &parsed.statement, sql).await?)
+    }
+
     async fn query(
         &self,
         session: &SessionContext,
         principal: &Principal,
-        statement: datafusion::sql::parser::Statement,
-        sql: &str,
+        mut plans: Vec<LogicalPlan>,
     ) -> Result<Answer> {
-        let plan = session.state().statement_to_plan(statement).await.map_err(|error| located(error.into(), sql))?;
-        if let LogicalPlan::Dml(dml) = &plan {
+        if let Some(LogicalPlan::Dml(dml)) = plans.first() {
             self.may_modify(principal, dml).await?;
-            return self.modify(&session.state(), dml).await;
+            return self.modify_each(&session.state(), &plans).await;
         }
+        let (Some(plan), true) = (plans.pop(), plans.is_empty()) else {
+            return Err(Error::new(ErrorKind::Query, "a query takes one row of values")
+                .with_hint("execute it once for each row"));
+        };
         let allowed = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
         allowed.verify_plan(&plan).map_err(|error| {
             Error::from(error).with_hint("the statements that change a lake are CREATE MATERIALIZED VIEW, CREATE TABLE, INSERT, UPDATE, DELETE, MERGE, TRUNCATE, REFRESH, ALTER, DROP")
@@ -134,7 +162,25 @@ impl Engine {
         Ok(())
     }
 
-    async fn create(&self, sql: &str) -> Result<Answer> {
+    /// One statement for each row of its values. What the first ones have done stays when a later one fails.
+    async fn modify_each(&self, session: &SessionState, plans: &[LogicalPlan]) -> Result<Answer> {
+        let (mut answer, mut total) = (done("nothing to do".into(), Some(0)), 0);
+        for (before, plan) in plans.iter().enumerate() {
+            let LogicalPlan::Dml(dml) = plan else { continue };
+            let modified = self.modify(session, dml).await;
+            answer = modified.map_err(|error| match plans.len() {
+                1 => error,
+                of => error.context(format!("after {before} of {of} rows of values, which stay carried out")),
+            })?;
+            if let Answer::Done { rows_affected: Some(rows), .. } = &mut answer {
+                total += *rows;
+                *rows = total;
+            }
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn create(&self, sql: &str) -> Result<Answer> {
         let object = ProjectObject { file: None, sql: sql.to_string(), data: None };
         let mut state = self.state.lock().await;
         let applied = self.apply_in(&mut state, &[object]).await?;
@@ -168,25 +214,29 @@ impl Engine {
         let plan = state.statement_to_plan(parser::parse_query(query)?).await;
         let plan = plan.map_err(|error| located(error.into(), sql))?;
         let schema = crate::refresh::compile::stored_schema(plan.schema())?;
-        let columns =
-            schema.fields().iter().map(|field| Ok(format!("\"{}\" {}", field.name(), sql_type(field.data_type())?)));
-        let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
-        self.create(&format!("CREATE TABLE \"{}\".\"{}\" ({columns})", table.name.schema, table.name.name)).await?;
+        self.create(&create_text(&table.name, &schema)?).await?;
         let batches = collect(&state, plan).await?;
         let batches = batches.iter().map(|batch| conform(batch, &schema)).collect::<Result<Vec<_>>>()?;
         self.append(&table.name, batches).await
     }
 
-    async fn insert(&self, session: &SessionState, plan: LogicalPlan) -> Result<Answer> {
-        let LogicalPlan::Dml(dml) = plan else {
-            return Err(Error::new(ErrorKind::Internal, "INSERT planned as something else"));
-        };
-        if dml.op != WriteOp::Insert(datafusion::logical_expr::dml::InsertOp::Append) {
-            return Err(Error::new(ErrorKind::Definition, format!("{} is not built yet", dml.op)));
+    /// The rows of all plans in one commit. They are of one statement, so that they have one table.
+    async fn insert(&self, session: &SessionState, plans: Vec<LogicalPlan>) -> Result<Answer> {
+        let (mut name, mut batches) = (None, vec![]);
+        for plan in plans {
+            let LogicalPlan::Dml(dml) = plan else {
+                return Err(Error::new(ErrorKind::Internal, "INSERT planned as something else"));
+            };
+            if dml.op != WriteOp::Insert(datafusion::logical_expr::dml::InsertOp::Append) {
+                return Err(Error::new(ErrorKind::Definition, format!("{} is not built yet", dml.op)));
+            }
+            name = Some(crate::refresh::compile::table_name(&dml.table_name));
+            batches.extend(collect(session, dml.input.as_ref().clone()).await?);
         }
-        let name = crate::refresh::compile::table_name(&dml.table_name);
-        let batches = collect(session, dml.input.as_ref().clone()).await?;
-        self.append(&name, batches).await
+        match name {
+            Some(name) => self.append(&name, batches).await,
+            None => Ok(done("INSERT 0".into(), Some(0))),
+        }
     }
 
     /// One commit of rows to an ordinary table, and the epoch that holds it.
@@ -266,7 +316,7 @@ impl Engine {
         Ok(done(format!("{name}: {}", if action == AlterAction::Suspend { "suspended" } else { "resumed" }), None))
     }
 
-    async fn drop_object(&self, name: &TableName, kind: DropKind, if_exists: bool) -> Result<Answer> {
+    pub(super) async fn drop_object(&self, name: &TableName, kind: DropKind, if_exists: bool) -> Result<Answer> {
         let mut state = self.state.lock().await;
         let found = state.definitions.objects.get(name).map(|object| object.kind);
         let fits = match kind {
@@ -311,6 +361,29 @@ impl Engine {
     }
 }
 
+fn single(sql: &str) -> Result<Parsed> {
+    let mut statements = parser::parse(sql, None)?;
+    match (statements.pop(), statements.is_empty()) {
+        (Some(parsed), true) => Ok(parsed),
+        _ => Err(Error::new(ErrorKind::Syntax, "one statement at a time")
+            .with_hint("flash sql -c takes several, separated by ;")),
+    }
+}
+
+/// The plan of a statement that has one.
+async fn planned(session: &SessionContext, statement: &Statement, sql: &str) -> Result<LogicalPlan> {
+    let statement = match statement {
+        Statement::Sql(statement) => statement,
+        Statement::Insert(insert) => &insert.statement,
+        _ => {
+            return Err(Error::new(ErrorKind::Definition, "this statement takes no parameters")
+                .with_detail("queries, INSERT, UPDATE, DELETE, MERGE and EXPLAIN do"));
+        }
+    };
+    let plan = session.state().statement_to_plan(statement.as_ref().clone()).await;
+    plan.map_err(|error| located(error.into(), sql))
+}
+
 fn table(
     graph: &super::Graph,
     name: &TableName,
@@ -350,6 +423,15 @@ fn located(error: Error, sql: &str) -> Error {
         (None, ErrorKind::Syntax | ErrorKind::Definition) => error.with_location(parser::location_at(sql, 0, None)),
         _ => error,
     }
+}
+
+/// CREATE TABLE with these columns.
+pub(super) fn create_text(name: &TableName, schema: &Schema) -> Result<String> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let columns = schema.fields().iter();
+    let columns = columns.map(|field| Ok(format!("{} {}", quoted(field.name()), sql_type(field.data_type())?)));
+    let columns = columns.collect::<Result<Vec<_>>>()?.join(", ");
+    Ok(format!("CREATE TABLE {}.{} ({columns})", quoted(&name.schema), quoted(&name.name)))
 }
 
 /// The SQL spelling of a stored type.

@@ -142,6 +142,13 @@ impl Piece {
     }
 }
 
+/// See [`super::tokens`].
+pub(super) fn tokens(input: &str) -> Option<Vec<(Token, Range<usize>)>> {
+    let tokens = Tokenizer::new(&POSTGRES, input).tokenize_with_location().ok()?;
+    let ranges = byte_ranges(input, 0, &tokens);
+    Some(tokens.into_iter().map(|token| token.token).zip(ranges).collect())
+}
+
 /// The bytes of each token. Tokens follow one another without gaps, so their ends say it all.
 fn byte_ranges(body: &str, base: usize, tokens: &[TokenWithSpan]) -> Vec<Range<usize>> {
     let mut characters = body.chars();

@@ -125,10 +125,13 @@ fn carried_by_join(join: &Join, input: &TableName, column: &str) -> Carried {
     let (left, right) = (carried(&join.left, input, column), carried(&join.right, input, column));
     let width = join.left.schema().fields().len();
     let shift = |held: &BTreeSet<usize>| held.iter().map(|index| index + width).collect::<BTreeSet<_>>();
+    let by_both = |held: BTreeSet<usize>| by(equal(join, width, held));
     match (&left, &right, join.join_type) {
         (Carried::Absent, Carried::Absent, _) => Carried::Absent,
-        (Carried::By(held), Carried::Absent, Inner | Left | LeftSemi | LeftAnti) => by(held.clone()),
-        (Carried::Absent, Carried::By(held), Inner | Right) => by(shift(held)),
+        (Carried::By(held), Carried::Absent, Inner) => by_both(held.clone()),
+        (Carried::Absent, Carried::By(held), Inner) => by_both(shift(held)),
+        (Carried::By(held), Carried::Absent, Left | LeftSemi | LeftAnti) => by(held.clone()),
+        (Carried::Absent, Carried::By(held), Right) => by(shift(held)),
         (Carried::Absent, Carried::By(held), RightSemi | RightAnti) => by(held.clone()),
         (Carried::By(l), Carried::By(r), kind) => {
             // Both sides are of the same value only where the join says so.
@@ -137,7 +140,7 @@ fn carried_by_join(join: &Join, input: &TableName, column: &str) -> Carried {
                     && !positions(std::iter::once(on_right), &join.right, r).is_empty()
             });
             match kind {
-                Inner if same => by(l.iter().copied().chain(shift(r)).collect()),
+                Inner if same => by_both(l.iter().copied().chain(shift(r)).collect()),
                 Left | LeftSemi | LeftAnti if same => by(l.clone()),
                 Right if same => by(shift(r)),
                 RightSemi | RightAnti if same => by(r.clone()),
@@ -146,6 +149,20 @@ fn carried_by_join(join: &Join, input: &TableName, column: &str) -> Carried {
         }
         _ => Carried::Lost,
     }
+}
+
+/// In an inner join, what is equal to a column that holds it holds it, too.
+fn equal(join: &Join, width: usize, mut held: BTreeSet<usize>) -> BTreeSet<usize> {
+    for (left, right) in &join.on {
+        let (Expr::Column(left), Expr::Column(right)) = (left, right) else { continue };
+        let at = |input: &LogicalPlan, column| input.schema().maybe_index_of_column(column);
+        if let (Some(left), Some(right)) = (at(&join.left, left), at(&join.right, right).map(|at| at + width))
+            && (held.contains(&left) || held.contains(&right))
+        {
+            held.extend([left, right]);
+        }
+    }
+    held
 }
 
 /// An expression of this node reads the input in a subquery: what it gives may be of any row.

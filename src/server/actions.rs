@@ -20,8 +20,8 @@ use tonic::{Response, Status};
 
 use super::service::{Caller, Service};
 use super::sessions;
-use super::statement::Shape;
-use super::{catalog, handles, status};
+use super::statement::{self, Shape};
+use super::{catalog, handles, parameters, status};
 
 /// What ListActions tells.
 pub(crate) fn list() -> Vec<ActionType> {
@@ -76,6 +76,9 @@ pub(crate) async fn run(
             let _ = service.sessions.take(handle.as_bytes(), &caller.principal.subject);
             Some(sessions::closed())
         }
+        "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
+            return Err(Status::unimplemented(statement::NO_TRANSACTIONS));
+        }
         other => return Err(Status::unimplemented(format!("the action {other} is not supported"))),
     };
     let results = body.map(|body| Ok(ActionResult::new(body)));
@@ -110,14 +113,17 @@ async fn prepare(
     caller: &Caller,
     request: ActionCreatePreparedStatementRequest,
 ) -> Result<Vec<u8>, Status> {
+    statement::no_transaction(request.transaction_id.as_ref())?;
     let prepared = service.describe(caller, &request.query).await?;
-    let shape = prepared.shape;
+    let shape = prepared.statement.shape;
     let dataset_schema = ipc(&prepared.wire.schema)?;
+    // ODBC fails on one that is left out, so it is there without parameters, too.
+    let parameter_schema = ipc(&parameters::schema(&prepared.parameters))?;
     let handle = service.prepared.insert(&caller.principal.subject, prepared)?;
     let result = CreatePreparedStatementResult {
         prepared_statement_handle: handles::bytes(handle),
         dataset_schema,
-        parameter_schema: ipc(&Schema::empty())?, // ODBC fails on one that is left out
+        parameter_schema,
         is_update: Some(shape == Shape::Change),
     };
     let type_url = "type.googleapis.com/arrow.flight.protocol.sql.ActionCreatePreparedStatementResult".to_string();

@@ -5,7 +5,7 @@
 //!                           └─ metadata ───────────▶ its schema ────────▶ ticket = the command itself
 //!   DoGet(ticket) ──────────┬─ handle ─────────────▶ the rows, once
 //!                           └─ metadata ───────────▶ answered now
-//!   DoPut(command) ─────────── update ─────────────▶ executed now, count
+//!   DoPut(command) ─────────── see `upload`
 //!   DoAction, ListActions ──── see `actions`
 //! ```
 //!
@@ -21,7 +21,7 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::sql::metadata::{SqlInfoDataBuilder, XdbcTypeInfoDataBuilder};
 use arrow_flight::sql::{
-    Any, Command, CommandGetCatalogs, CommandGetTableTypes, DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
+    Any, Command, CommandGetCatalogs, CommandGetTableTypes, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo, HandshakeRequest,
@@ -37,8 +37,12 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Call;
-use super::service::{Caller, Service};
-use super::{Backend, Limits, actions, catalog, handles, sessions, sql_info, status, stream as result_stream, xdbc};
+use super::service::{Caller, Opened, Service};
+use super::statement::{self, Shape};
+use super::{
+    Backend, Limits, actions, catalog, handles, parameters, sessions, sql_info, status, stream as result_stream,
+    upload, xdbc,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Serve Arrow Flight SQL over `backend` until `shutdown`; running queries are then cancelled.
@@ -127,9 +131,12 @@ impl FlightService for Flight {
         let caller = self.0.caller(&Call::of(&request)).await?;
         let command = command(&request.get_ref().cmd)?;
         let schema = match &command {
-            Command::CommandStatementQuery(query) => self.0.describe(&caller, &query.query).await?.wire.schema,
+            Command::CommandStatementQuery(query) => {
+                statement::no_transaction(query.transaction_id.as_ref())?;
+                self.0.describe(&caller, &query.query).await?.wire.schema
+            }
             Command::CommandPreparedStatementQuery(query) => {
-                self.prepared(&caller, &query.prepared_statement_handle)?.1
+                self.0.prepared(&caller, &query.prepared_statement_handle)?.wire.schema
             }
             metadata => metadata_schema(metadata)?,
         };
@@ -149,24 +156,7 @@ impl FlightService for Flight {
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
         let caller = self.0.caller(&Call::of(&request)).await?;
-        let first = request.into_inner().message().await?;
-        let Some(descriptor) = first.and_then(|first| first.flight_descriptor) else {
-            return Err(Status::invalid_argument("the first message of a DoPut has no descriptor"));
-        };
-        let record_count = match command(&descriptor.cmd)? {
-            Command::CommandStatementUpdate(update) => self.0.update(&caller, &update.query).await?,
-            Command::CommandPreparedStatementUpdate(update) => {
-                let (sql, _) = self.prepared(&caller, &update.prepared_statement_handle)?;
-                self.0.update(&caller, &sql).await?
-            }
-            Command::CommandPreparedStatementQuery(_) => {
-                return Err(Status::invalid_argument(
-                    "parameters are not supported yet (hint: write the value itself into the statement)",
-                ));
-            }
-            other => return Err(unsupported(&other)),
-        };
-        let result = PutResult { app_metadata: DoPutUpdateResult { record_count }.encode_to_vec().into() };
+        let result = upload::put(&self.0, &caller, request.into_inner()).await?;
         Ok(Response::new(stream::iter([Ok(result)]).boxed()))
     }
 
@@ -187,10 +177,16 @@ impl FlightService for Flight {
 impl Flight {
     async fn info(&self, caller: &Caller, descriptor: FlightDescriptor) -> std::result::Result<FlightInfo, Status> {
         let (schema, ticket, message) = match command(&descriptor.cmd)? {
-            Command::CommandStatementQuery(query) => self.open(caller, &query.query).await?,
+            Command::CommandStatementQuery(query) => {
+                statement::no_transaction(query.transaction_id.as_ref())?;
+                let statement = self.0.read(&query.query)?;
+                executed(self.0.open(caller, &statement, parameters::none(), None).await?)
+            }
             Command::CommandPreparedStatementQuery(query) => {
-                let (sql, _) = self.prepared(caller, &query.prepared_statement_handle)?;
-                self.open(caller, &sql).await?
+                let prepared = self.0.prepared(caller, &query.prepared_statement_handle)?;
+                let promised = (prepared.statement.shape == Shape::Query).then_some(&prepared.wire);
+                let values = prepared.values.unwrap_or_else(parameters::none);
+                executed(self.0.open(caller, &prepared.statement, values, promised).await?)
             }
             metadata => (metadata_schema(&metadata)?, metadata.into_any(), None),
         };
@@ -198,17 +194,6 @@ impl Flight {
         let info = FlightInfo::new().try_with_schema(&schema).map_err(status::from)?;
         let info = info.with_endpoint(endpoint).with_descriptor(descriptor);
         Ok(info.with_app_metadata(message.unwrap_or_default()))
-    }
-
-    async fn open(&self, caller: &Caller, sql: &str) -> std::result::Result<(SchemaRef, Any, Option<String>), Status> {
-        let opened = self.0.open(caller, sql).await?;
-        let ticket = TicketStatementQuery { statement_handle: handles::bytes(opened.handle) }.as_any();
-        Ok((opened.wire.schema, ticket, opened.message))
-    }
-
-    fn prepared(&self, caller: &Caller, handle: &[u8]) -> std::result::Result<(String, SchemaRef), Status> {
-        let found = |prepared: &mut super::service::Prepared| (prepared.sql.clone(), Arc::clone(&prepared.wire.schema));
-        self.0.prepared.with(handle, &caller.principal.subject, found)
     }
 
     async fn metadata(&self, caller: &Caller, command: Command) -> std::result::Result<RecordBatch, Status> {
@@ -228,6 +213,12 @@ impl Flight {
     }
 }
 
+/// What FlightInfo tells of a statement that has been executed.
+fn executed(opened: Opened) -> (SchemaRef, Any, Option<String>) {
+    let ticket = TicketStatementQuery { statement_handle: handles::bytes(opened.handle) }.as_any();
+    (opened.wire.schema, ticket, opened.message)
+}
+
 /// The schema of the answer to a metadata command; it depends on the command alone.
 fn metadata_schema(command: &Command) -> std::result::Result<SchemaRef, Status> {
     Ok(match command {
@@ -245,12 +236,12 @@ fn metadata_schema(command: &Command) -> std::result::Result<SchemaRef, Status> 
     })
 }
 
-fn command(bytes: &[u8]) -> std::result::Result<Command, Status> {
+pub(crate) fn command(bytes: &[u8]) -> std::result::Result<Command, Status> {
     let any = Any::decode(bytes).map_err(|error| status::malformed("the request", error))?;
     Command::try_from(any).map_err(|error| status::malformed("the request", error))
 }
 
-fn unsupported(command: &Command) -> Status {
+pub(crate) fn unsupported(command: &Command) -> Status {
     let name = command.type_url().rsplit('.').next().unwrap_or_default();
     Status::unimplemented(format!("{name} is not supported"))
 }

@@ -32,6 +32,8 @@ pub struct Limits {
     pub log_ins_at_once_max: usize,
     /// Bytes of one message from a client.
     pub message_bytes_max: usize,
+    /// Bytes of the values that are bound to one statement.
+    pub values_bytes_max: usize,
     /// Bytes of the headers of one request; drivers put connection properties there.
     pub header_bytes_max: u32,
     /// Batches of one result that wait for the client.
@@ -56,6 +58,7 @@ impl Default for Limits {
             session_age_max: Duration::from_secs(24 * 3600),
             log_ins_at_once_max: 4,
             message_bytes_max: 64 << 20,
+            values_bytes_max: 256 << 20,
             header_bytes_max: 64 << 10,
             batches_ahead_max: 2,
             shutdown_grace_max: Duration::from_secs(5),

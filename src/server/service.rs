@@ -5,18 +5,21 @@
 //!   fetch(handle)  take it out ─▶ take a turn ─▶ stream                                       DoGet
 //!   update(sql)    the same as open, the count at once                                        DoPut
 //!   describe(sql)  plan a query, drop it, keep its columns; nothing for a change              Prepare, GetSchema
+//!                  with parameters: plan both, keep the parameters' types
+//!   ingest(rows)   the rows into a table, the count at once                                   DoPut
 //! ```
 //!
 //! A query is dropped together with the call that waits for it. A change runs to its end even when its client goes
 //! away: half a statement is nobody's wish.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow_flight::FlightData;
 use datafusion::common::runtime::SpawnedTask;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
 use futures::stream::{self, BoxStream};
@@ -29,12 +32,13 @@ use uuid::Uuid;
 use super::auth::{Call, Credentials, Doorkeeper};
 use super::handles::Handles;
 use super::sessions::{self, Session};
-use super::statement::{self, Shape};
+use super::statement::{self, Shape, Statement};
 use super::stream::{self as result_stream, Pending, Running};
 use super::wire::Wire;
-use super::{Backend, Limits, status};
+use super::{Backend, Limits, parameters, status};
 use crate::catalog::Principal;
 use crate::engine::Answer;
+use crate::engine::ingest::Ingest;
 
 /// One server's state.
 pub(crate) struct Service {
@@ -55,14 +59,19 @@ pub(crate) struct Caller {
     pub(crate) session: Option<Uuid>,
 }
 
-/// A prepared statement: its text, and what it gives.
+/// A prepared statement: its text, what it takes, and what it gives.
 #[derive(Debug, Clone)]
 pub(crate) struct Prepared {
-    pub(crate) sql: String,
-    pub(crate) shape: Shape,
+    pub(crate) statement: Statement,
     /// The columns of a query.
     pub(crate) wire: Wire,
+    /// Types of its parameters.
+    pub(crate) parameters: Vec<DataType>,
+    /// The values that were bound last.
+    pub(crate) values: Option<RecordBatch>,
 }
+
+static EMPTY: LazyLock<Schema> = LazyLock::new(Schema::empty);
 
 /// A statement that has been executed and waits to be fetched.
 pub(crate) struct Opened {
@@ -120,12 +129,22 @@ impl Service {
         found.unwrap_or_default()
     }
 
-    /// Execute a statement and keep its result for a fetch.
-    pub(crate) async fn open(&self, caller: &Caller, sql: &str) -> Result<Opened, Status> {
+    /// Look at a text that a client has sent.
+    pub(crate) fn read(&self, sql: &str) -> Result<Statement, Status> {
+        statement::read(sql, self.limits.sql_bytes_max)
+    }
+
+    /// Execute a statement and keep its result for a fetch. Rows have the columns that were promised before.
+    pub(crate) async fn open(
+        &self,
+        caller: &Caller,
+        statement: &Statement,
+        values: RecordBatch,
+        promised: Option<&Wire>,
+    ) -> Result<Opened, Status> {
         let deadline = Instant::now() + self.limits.statement_time_max;
-        let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
-        let (wire, rows, message) = match self.execute(caller, sql, shape, deadline).await? {
-            Answer::Rows { schema, stream } => (Wire::new(&schema), stream, None),
+        let (wire, rows, message) = match self.execute(caller, statement, values, deadline).await? {
+            Answer::Rows { schema, stream } => (Wire::new(&schema).kept(promised)?, stream, None),
             Answer::Done { message, rows_affected } => {
                 let batch = done(&message, rows_affected)?;
                 let wire = Wire::new(&batch.schema());
@@ -160,11 +179,15 @@ impl Service {
     }
 
     /// Execute a statement that changes something; the rows it affected, 0 where that means nothing.
-    pub(crate) async fn update(&self, caller: &Caller, sql: &str) -> Result<i64, Status> {
+    pub(crate) async fn update(
+        &self,
+        caller: &Caller,
+        statement: &Statement,
+        values: RecordBatch,
+    ) -> Result<i64, Status> {
         let deadline = Instant::now() + self.limits.statement_time_max;
-        let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
-        match self.execute(caller, sql, shape, deadline).await? {
-            Answer::Done { rows_affected, .. } => Ok(i64::try_from(rows_affected.unwrap_or(0)).unwrap_or(i64::MAX)),
+        match self.execute(caller, statement, values, deadline).await? {
+            Answer::Done { rows_affected, .. } => Ok(count(rows_affected.unwrap_or(0))),
             Answer::Rows { schema, .. } if schema.fields().is_empty() => Ok(0),
             Answer::Rows { .. } => Err(Status::invalid_argument(
                 "the statement gives rows, but was sent as an update (hint: execute it as a query)",
@@ -175,26 +198,75 @@ impl Service {
     /// What a statement would give, without executing it.
     pub(crate) async fn describe(&self, caller: &Caller, sql: &str) -> Result<Prepared, Status> {
         let deadline = Instant::now() + self.limits.statement_time_max;
-        let shape = statement::shape(sql, self.limits.sql_bytes_max)?;
-        let wire = match shape {
-            Shape::Change => Wire::new(&Schema::empty()),
-            Shape::Query => match self.execute(caller, sql, shape, deadline).await? {
+        let statement = self.read(sql)?;
+        let mut parameters = vec![];
+        let wire = match (statement.shape, statement.has_parameters) {
+            (shape, true) => {
+                let text = statement.sql.clone();
+                let work = async move |backend: Arc<dyn Backend>, session: SessionContext, _| {
+                    backend.describe(&session, &text).await
+                };
+                let described = self.run(caller, Shape::Query, deadline, work).await?;
+                parameters = described.parameters;
+                Wire::new(if shape == Shape::Query { &described.schema } else { &EMPTY })
+            }
+            (Shape::Change, false) => Wire::new(&EMPTY),
+            (Shape::Query, false) => match self.execute(caller, &statement, parameters::none(), deadline).await? {
                 Answer::Rows { schema, .. } => Wire::new(&schema),
-                Answer::Done { .. } => Wire::new(&Schema::empty()),
+                Answer::Done { .. } => Wire::new(&EMPTY),
             },
         };
-        Ok(Prepared { sql: sql.to_string(), shape, wire })
+        Ok(Prepared { statement, wire, parameters, values: None })
     }
 
-    async fn execute(&self, caller: &Caller, sql: &str, shape: Shape, deadline: Instant) -> Result<Answer, Status> {
+    /// A prepared statement, as it is now.
+    pub(crate) fn prepared(&self, caller: &Caller, handle: &[u8]) -> Result<Prepared, Status> {
+        self.prepared.with(handle, &caller.principal.subject, |prepared| prepared.clone())
+    }
+
+    /// Put the rows of a client into a table, in one commit; how many they were.
+    pub(crate) async fn ingest(
+        &self,
+        caller: &Caller,
+        ingest: Ingest,
+        rows: SendableRecordBatchStream,
+    ) -> Result<i64, Status> {
+        let deadline = Instant::now() + self.limits.statement_time_max;
+        let work = async move |backend: Arc<dyn Backend>, _, principal: Principal| {
+            backend.ingest(&principal, &ingest, rows).await
+        };
+        Ok(count(self.run(caller, Shape::Change, deadline, work).await?))
+    }
+
+    async fn execute(
+        &self,
+        caller: &Caller,
+        statement: &Statement,
+        values: RecordBatch,
+        deadline: Instant,
+    ) -> Result<Answer, Status> {
+        let sql = statement.sql.clone();
+        let work = async move |backend: Arc<dyn Backend>, session: SessionContext, principal: Principal| {
+            backend.execute(&session, &principal, &sql, &values).await
+        };
+        self.run(caller, statement.shape, deadline, work).await
+    }
+
+    /// Take a turn and do some work in a session of its own.
+    async fn run<T, W, F>(&self, caller: &Caller, shape: Shape, deadline: Instant, work: W) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        W: FnOnce(Arc<dyn Backend>, SessionContext, Principal) -> F + Send + 'static,
+        F: Future<Output = crate::error::Result<T>> + Send + 'static,
+    {
         let turn = self.turn(deadline).await?;
-        let (backend, principal, sql) = (Arc::clone(&self.backend), caller.principal.clone(), sql.to_string());
+        let (backend, principal) = (Arc::clone(&self.backend), caller.principal.clone());
         let options = self.options(caller);
         let work = async move {
             let _turn = turn;
             let session = backend.session(&principal).await?;
             options.apply(&session);
-            backend.execute(&session, &principal, &sql).await
+            work(backend, session, principal).await
         };
         // In tasks of their own, so that a panic ends the statement and not the connection.
         let timed = match shape {
@@ -229,13 +301,14 @@ impl Service {
     }
 }
 
+fn count(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
+
 /// The result of a change that is executed as a query: its count, or else its message.
 fn done(message: &str, rows_affected: Option<u64>) -> Result<RecordBatch, Status> {
     let (field, column): (_, arrow::array::ArrayRef) = match rows_affected {
-        Some(rows) => {
-            let count = i64::try_from(rows).unwrap_or(i64::MAX);
-            (Field::new("count", DataType::Int64, false), Arc::new(Int64Array::from(vec![count])))
-        }
+        Some(rows) => (Field::new("count", DataType::Int64, false), Arc::new(Int64Array::from(vec![count(rows)]))),
         None => (Field::new("status", DataType::Utf8, false), Arc::new(StringArray::from(vec![message]))),
     };
     RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![column]).map_err(status::from)

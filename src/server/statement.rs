@@ -1,16 +1,22 @@
 //! What the server has to know about an SQL text before the engine sees it.
 //!
 //! ```text
-//!   text ─▶ tokens ─▶ first word: a query (SELECT, WITH, SHOW, ...) or a change (all else)
-//!                └──▶ a placeholder ("?", "$1") anywhere: refused, parameters come later
+//!   text ─▶ tokens ─┬▶ first word: a query (SELECT, WITH, SHOW, ...) or a change (all else)
+//!                   └▶ parameters: "?" becomes $1, $2, ... in order; $n stays; both, or a name, is refused
 //! ```
 //!
 //! A query is planned where it is prepared, to tell its columns, and is dropped when its client goes away. A change
-//! must do neither: it runs once, to its end, when it is executed. SET is refused rather than forgotten.
+//! must do neither: it runs once, to its end, when it is executed. SET is refused rather than forgotten, and so is a
+//! transaction.
 
-use sqlparser::dialect::GenericDialect;
-use sqlparser::tokenizer::{Token, Tokenizer};
+use std::ops::Range;
+
+use bytes::Bytes;
+use sqlparser::tokenizer::Token;
 use tonic::Status;
+
+use super::parameters;
+use crate::parser;
 
 /// What a statement gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,30 +27,60 @@ pub(crate) enum Shape {
     Change,
 }
 
+/// A text for the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    /// With parameters as `$n` only.
+    pub(crate) sql: String,
+    pub(crate) shape: Shape,
+    pub(crate) has_parameters: bool,
+}
+
 const QUERY_WORDS: [&str; 9] = ["SELECT", "WITH", "VALUES", "TABLE", "FROM", "EXPLAIN", "DESCRIBE", "DESC", "SHOW"];
 
-/// The shape of a text, which is refused when it is longer than `bytes_max` or has parameters. A text that has no
-/// tokens at all goes on to the engine, whose parser knows how to say what is wrong.
-pub(crate) fn shape(sql: &str, bytes_max: usize) -> Result<Shape, Status> {
+/// Look at a text, which is refused when it is longer than `bytes_max`. One that has no tokens goes on to the engine,
+/// whose parser knows how to say what is wrong.
+pub(crate) fn read(sql: &str, bytes_max: usize) -> Result<Statement, Status> {
     if sql.len() > bytes_max {
         return Err(Status::invalid_argument(format!(
             "the statement has {} bytes; {bytes_max} are allowed",
             sql.len()
         )));
     }
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(Shape::Query) };
-    if let Some(Token::Placeholder(name)) = tokens.iter().find(|token| matches!(token, Token::Placeholder(_))) {
-        return Err(Status::invalid_argument(format!(
-            "the statement has the parameter \"{name}\"; parameters are not supported yet (hint: write the value itself)"
-        )));
+    let Some(tokens) = parser::tokens(sql) else {
+        return Ok(Statement { sql: sql.to_string(), shape: Shape::Query, has_parameters: false });
+    };
+    let shape = shape(&tokens)?;
+    let rewritten = parameters::rewrite(sql, &tokens)?;
+    Ok(Statement { sql: rewritten.sql, shape, has_parameters: rewritten.has_parameters })
+}
+
+/// Refuse a call inside a transaction.
+pub(crate) fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
+    match id {
+        Some(id) if !id.is_empty() => Err(Status::invalid_argument(NO_TRANSACTIONS)),
+        _ => Ok(()),
     }
-    let first = tokens.iter().find(|token| !matches!(token, Token::Whitespace(_) | Token::LParen));
-    let Some(Token::Word(word)) = first else { return Ok(Shape::Query) };
+}
+
+/// What those are told who ask for one.
+pub(crate) const NO_TRANSACTIONS: &str =
+    "there are no transactions here: every statement is committed by itself (hint: switch autocommit on)";
+
+fn shape(tokens: &[(Token, Range<usize>)]) -> Result<Shape, Status> {
+    let first = tokens.iter().find(|(token, _)| !matches!(token, Token::Whitespace(_) | Token::LParen));
+    let Some((Token::Word(word), _)) = first else { return Ok(Shape::Query) };
     match word.value.to_uppercase().as_str() {
         "SET" | "RESET" => Err(Status::unimplemented(
             "settings do not last here yet: every statement has a session of its own (hint: the default schema is an \
              option of the connection)",
         )),
+        "PREPARE" | "EXECUTE" | "DEALLOCATE" => Err(Status::unimplemented(
+            "statements are prepared by the driver here, not by SQL (hint: use its prepared statements)",
+        )),
+        "BEGIN" | "START" | "COMMIT" | "ROLLBACK" | "SAVEPOINT" | "RELEASE" => {
+            Err(Status::unimplemented(NO_TRANSACTIONS))
+        }
         word if QUERY_WORDS.contains(&word) => Ok(Shape::Query),
         _ => Ok(Shape::Change),
     }
@@ -56,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_first_word_decides() {
-        let shape = |sql| shape(sql, 1000).unwrap();
+        let shape = |sql| read(sql, 1000).unwrap().shape;
         for sql in
             ["select 1", " -- hi\n (SELECT 1)", "/* x */ with a as (select 1) select * from a", "show tables", ""]
         {
@@ -68,17 +104,15 @@ mod tests {
             assert_eq!(shape(sql), Shape::Change, "{sql}");
         }
         assert_eq!(shape("select 'unfinished"), Shape::Query);
-        assert_eq!(super::shape("set a = 1", 1000).unwrap_err().code(), tonic::Code::Unimplemented);
+        for sql in ["set a = 1", "BEGIN", "rollback to savepoint a", "prepare p as select 1"] {
+            assert_eq!(read(sql, 1000).unwrap_err().code(), tonic::Code::Unimplemented, "{sql}");
+        }
+        assert!(read("select 1", 7).unwrap_err().message().contains("8 bytes"));
     }
 
     #[test]
-    fn parameters_are_refused_but_not_inside_texts_and_comments() {
-        for sql in ["select ?", "select * from t where a = $1 and b = $2"] {
-            let status = shape(sql, 1000).unwrap_err();
-            assert_eq!(status.code(), tonic::Code::InvalidArgument);
-            assert!(status.message().contains("parameters are not supported yet"), "{}", status.message());
-        }
-        assert!(shape("select '?' as \"what?\" -- $1?\n, '$1'", 1000).is_ok());
-        assert!(shape("select 1", 7).unwrap_err().message().contains("8 bytes"));
+    fn a_transaction_is_refused() {
+        assert!(no_transaction(None).is_ok() && no_transaction(Some(&Bytes::new())).is_ok());
+        assert_eq!(no_transaction(Some(&Bytes::from("1"))).unwrap_err().code(), tonic::Code::InvalidArgument);
     }
 }

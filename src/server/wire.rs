@@ -18,6 +18,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use tonic::Status;
 
 /// How one result goes to the client.
 #[derive(Debug, Clone)]
@@ -31,6 +32,19 @@ impl Wire {
     pub(crate) fn new(schema: &Schema) -> Self {
         let fields: Vec<Field> = schema.fields().iter().map(|field| top_field(field)).collect();
         Self { schema: Arc::new(Schema::new(fields)) }
+    }
+
+    /// The columns that a client was promised, if any. Types may differ in what follows from a value (the scale of a
+    /// rounded number); other columns are another table.
+    pub(crate) fn kept(self, promised: Option<&Self>) -> Result<Self, Status> {
+        let Some(promised) = promised else { return Ok(self) };
+        let names = |wire: &Self| wire.schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        match names(&self) == names(promised) {
+            true => Ok(promised.clone()),
+            false => Err(Status::failed_precondition(
+                "the statement gives other columns than when it was prepared (hint: prepare it again)",
+            )),
+        }
     }
 
     /// The batch in the types of the wire; a column that has them already is not copied.

@@ -9,12 +9,16 @@
 )]
 
 mod clients;
+mod hostile;
 mod http;
+mod ingest;
 mod limits;
 mod memory;
 mod metadata;
+mod parameters;
 mod prepared;
 mod queries;
+mod schemas;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,12 +28,14 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
-use flashcommerce::server::{self, Limits};
+use flashcommerce::server::{self, Backend, Limits};
 use futures::TryStreamExt;
 use memory::Memory;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::engine::harness::Lake;
 
 /// A server on a free port; it stops when this is dropped.
 struct Server {
@@ -50,22 +56,57 @@ impl Server {
     }
 
     async fn with(limits: Limits) -> Self {
-        let listener = server::bind("127.0.0.1:0".parse().unwrap(), "--flight").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let (memory, shutdown) = (Arc::new(Memory::new()), CancellationToken::new());
-        tokio::spawn(server::serve_flight_with(listener, Arc::clone(&memory) as _, limits, shutdown.clone()));
+        let memory = Arc::new(Memory::new());
+        let (addr, shutdown) = serve(Arc::clone(&memory) as _, limits).await;
         Self { addr, memory, shutdown }
     }
 
     async fn client(&self) -> Client {
-        let channel = Endpoint::from_shared(format!("http://{}", self.addr)).unwrap().tcp_nodelay(true);
-        Client(FlightSqlServiceClient::new(channel.connect().await.unwrap()))
+        Client::of(self.addr).await
+    }
+}
+
+async fn serve(backend: Arc<dyn Backend>, limits: Limits) -> (SocketAddr, CancellationToken) {
+    let listener = server::bind("127.0.0.1:0".parse().unwrap(), "--flight").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    tokio::spawn(server::serve_flight_with(listener, backend, limits, shutdown.clone()));
+    (addr, shutdown)
+}
+
+/// A server over a lake in memory.
+struct LakeServer {
+    addr: SocketAddr,
+    lake: Lake,
+    shutdown: CancellationToken,
+}
+
+impl Drop for LakeServer {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl LakeServer {
+    async fn start(objects: &[&str]) -> Self {
+        let lake = Lake::new(objects).await;
+        let (addr, shutdown) = serve(Arc::clone(&lake.engine) as _, Limits::default()).await;
+        Self { addr, lake, shutdown }
+    }
+
+    async fn client(&self) -> Client {
+        Client::of(self.addr).await
     }
 }
 
 struct Client(FlightSqlServiceClient<Channel>);
 
 impl Client {
+    async fn of(addr: SocketAddr) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{addr}")).unwrap().tcp_nodelay(true);
+        Self(FlightSqlServiceClient::new(channel.connect().await.unwrap()))
+    }
+
     /// Execute a query, and fetch it. The announced schema must be that of the stream.
     async fn query(&mut self, sql: &str) -> Result<Vec<RecordBatch>, Status> {
         let info = self.0.execute(sql.to_string(), None).await.map_err(status)?;

@@ -98,7 +98,7 @@ impl Access {
                 format!("token {name} of {user}: dropped; it is refused from now on")
             }
         };
-        if !next.is_open() && !next.has_admin() {
+        if !next.has_admin() && !(self.is_open() && next.is_open()) {
             return Err(Error::new(ErrorKind::Definition, "nobody could administer this lake any more")
                 .with_hint("the first user needs ROLE admin, and the last enabled administrator stays"));
         }

@@ -6,10 +6,10 @@
 
 use flashcommerce::cli::remote;
 use flashcommerce::error::ErrorKind;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{Server, column};
+use super::{LakeServer, Server, column};
 
 #[allow(clippy::disallowed_methods, reason = "which clients there are is the test environment's business")]
 fn tool(variable: &str, test: &str) -> Option<String> {
@@ -43,11 +43,11 @@ async fn adbc_connects_browses_and_queries() {
     assert_eq!(answer["objects"]["flash"]["gold"]["kpis"], "MATERIALIZED VIEW");
     assert_eq!(answer["schemas"]["gold.kpis"]["city"], "string");
     assert_eq!(answer["schemas"]["gold.kpis"]["revenue"], "decimal128(12, 2)");
-    assert_eq!(answer["updates"], serde_json::json!([2]));
+    assert_eq!(answer["updates"], json!([2]));
     assert_eq!(answer["queries"][0][0]["category"], "electronics");
     assert_eq!(answer["queries"][1][0]["n"], 5);
-    assert_eq!(answer["queries"][3], serde_json::json!([{ "n": 12 }]), "the change ran, once");
-    assert_eq!(answer["queries"][4], serde_json::json!([]));
+    assert_eq!(answer["queries"][3], json!([{ "n": 12 }]), "the change ran, once");
+    assert_eq!(answer["queries"][4], json!([]));
     assert!(answer["error"].as_str().unwrap().contains("nowhere"), "{answer}");
 }
 
@@ -83,6 +83,64 @@ async fn jdbc_connects_browses_and_queries() {
         assert!(answer.contains(line), "{line} is not in\n{answer}");
     }
     assert!(answer.contains("nowhere"), "{answer}");
+}
+
+/// A lake with the schema that the clients name.
+async fn lake() -> LakeServer {
+    LakeServer::start(&["CREATE TABLE gold.t (n BIGINT)"]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn adbc_binds_and_ingests() {
+    let Some(python) = tool("FLASH_PYTHON", "adbc_binds_and_ingests") else { return };
+    let server = lake().await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/adbc.py");
+    let output = Command::new(python).args([script, &format!("grpc://{}", server.addr), "--write"]).output().await;
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let invalid = "INVALID_ARGUMENT";
+    let wrong = json!({ "one of two": invalid, "text for a number": invalid, "half for a number": invalid });
+    assert_eq!(answer["parameters"], wrong);
+    let wrong = json!({
+        "append to nothing": "NOT_FOUND",
+        "create again": "ALREADY_EXISTS",
+        "unknown column": invalid,
+        "temporary": "NOT_IMPLEMENTED",
+    });
+    assert_eq!(answer["ingest"], wrong);
+    assert_eq!(answer["cancel"], json!([{ "one": 1 }]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jdbc_binds() {
+    let Some(driver) = tool("FLASH_JDBC_DRIVER", "jdbc_binds") else { return };
+    let server = lake().await;
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/jdbc/Bind.java");
+    let url = format!("jdbc:arrow-flight-sql://{}?useEncryption=false", server.addr);
+    let output = Command::new("java")
+        .env("TZ", "UTC")
+        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", &driver, program, &url])
+        .output()
+        .await
+        .unwrap();
+    let (answer, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{answer}{errors}");
+    for line in [
+        "inserted | 1\n",
+        "batch | 499\n",
+        "nulls | 1\n",
+        "stored | 7 | 7 | true | 7.5 | 7.25 | 7.25 | n7 | 2 bytes | 2026-11-23 | 2026-11-23 12:30:15.123 | 2026-11-23 12:30:15.123\n",
+        "stored | 1000 | null | null | null | null | null | null | null | null | null | null\n",
+        "total | 501 | 126250 | 500\n",
+        "found | 7 | n7\nfound | 9 | n9\n",
+        "updated | 1\n",
+        "deleted | 491\n",
+        "left | 10 | seven\n",
+        "no value for $1",
+    ] {
+        assert!(answer.contains(line), "{line} is not in\n{answer}");
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use flashcommerce::catalog::Principal;
+use flashcommerce::engine::ingest::Ingest;
+use flashcommerce::engine::parameters::{self, Described};
 use flashcommerce::engine::{Answer, ObjectKind, ViewStatus};
 use flashcommerce::epoch::{DataLoss, Loss, Position, PublishedRecord};
 use flashcommerce::error::{Error, ErrorKind, Result};
@@ -127,7 +129,13 @@ impl Backend for Memory {
         Ok(session)
     }
 
-    async fn execute(&self, session: &SessionContext, _: &Principal, sql: &str) -> Result<Answer> {
+    async fn execute(
+        &self,
+        session: &SessionContext,
+        _: &Principal,
+        sql: &str,
+        values: &RecordBatch,
+    ) -> Result<Answer> {
         match sql {
             "REFRESH" => return Ok(Answer::Done { message: "REFRESH gold.kpis: nothing".into(), rows_affected: None }),
             "PANIC" | "SHOW PANIC" => panic!("asked for"),
@@ -135,6 +143,10 @@ impl Backend for Memory {
             _ => {}
         }
         let plan = session.state().create_logical_plan(sql).await?;
+        let mut plans = parameters::bound(plan, values)?;
+        let (Some(plan), true) = (plans.pop(), plans.is_empty()) else {
+            return Err(Error::new(ErrorKind::Query, "this backend takes one row of values"));
+        };
         let change = matches!(plan, LogicalPlan::Dml(_) | LogicalPlan::Ddl(_));
         let frame = session.execute_logical_plan(plan).await?;
         if !change {
@@ -147,6 +159,14 @@ impl Backend for Memory {
             count.downcast_ref::<arrow::array::UInt64Array>().unwrap().value(0)
         });
         Ok(Answer::Done { message: "done".into(), rows_affected: count })
+    }
+
+    async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described> {
+        parameters::describe(&session.state(), session.state().create_logical_plan(sql).await?)
+    }
+
+    async fn ingest(&self, _: &Principal, _: &Ingest, _: SendableRecordBatchStream) -> Result<u64> {
+        Err(Error::new(ErrorKind::Definition, "this backend takes no rows"))
     }
 
     fn kind(&self, name: &TableName) -> Option<ObjectKind> {

@@ -82,7 +82,7 @@ async fn errors_carry_a_code_and_a_text_for_people() {
         ("SELECT * FROM gold.nope", Code::NotFound, "gold.nope"),
         ("SELECT * FROM nowhere.kpis", Code::NotFound, "nowhere.kpis"),
         ("SELECT 1 / 0", Code::InvalidArgument, "ivide by zero"),
-        ("SELECT ?", Code::InvalidArgument, "parameters are not supported yet"),
+        ("SELECT ?", Code::InvalidArgument, "no value for $1"),
         ("CONFLICT", Code::Aborted, "another writer won (hint: stop one)"),
         ("PANIC", Code::Internal, "ended unexpectedly"),
         ("SHOW PANIC", Code::Internal, "ended unexpectedly"),
