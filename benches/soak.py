@@ -37,9 +37,10 @@ STREAM = "events"
 SHARDS = (2, 12)
 # The part of the day with kills; the process that comes after it is left alone, and its memory is watched.
 KILLING = 0.4
-# Of the start of a process, whose memory is still growing.
-WARM_UP_S = 20
-# Memory of that process in the last third of its life may be this much more than in the first.
+# The share of that process's life in which its caches fill: hidden state (`state_cache_bytes_max`), the history of the
+# tables (`history_commits_max`, `history_files_max`), footers (`FOOTERS_BYTES_MAX`). That takes some 150 epochs.
+WARM_UP = 0.5
+# What that process holds in the last third of the rest may be this much more than in the first.
 MEMORY_GROWTH_MAX = 1.15
 
 
@@ -101,10 +102,11 @@ class Day:
             process, self.memory = self.flash(), []
             now = time.monotonic()
             killed_at = min(now + random.uniform(10, 60), self.calm) if now < self.calm else self.end
+            warm_at = now + (self.end - now) * WARM_UP
             while time.monotonic() < killed_at and not self.over():
                 if process.poll() is not None:
                     raise SystemExit(f"flash run ended with {process.returncode}: {self.said()}")
-                if time.monotonic() > now + WARM_UP_S:
+                if time.monotonic() > warm_at:
                     self.memory.append((time.monotonic(), resident_mb(process.pid)))
                 time.sleep(0.5)
             process.kill()
@@ -128,8 +130,8 @@ class Day:
         put, landed = ledger.accepted(*ledgers), ledger.landed(self.chosen.flash, f"{self.folder}/lake")
         lost, more = put - landed, landed - put
         begin, third = self.memory[0][0], (self.memory[-1][0] - self.memory[0][0]) / 3
-        first = statistics.median(mb for at, mb in self.memory if at < begin + third)
-        last = statistics.median(mb for at, mb in self.memory if at >= begin + 2 * third)
+        first = held_mb(mb for at, mb in self.memory if at < begin + third)
+        last = held_mb(mb for at, mb in self.memory if at >= begin + 2 * third)
         print(json.dumps({
             "minutes": self.chosen.minutes, "records": put.total(), "landed": landed.total(), "lost": lost.total(),
             "too many": more.total(), "kills": self.kills, "reshards": self.reshards, "faults": dict(self.proxy.counts),
@@ -143,6 +145,11 @@ class Day:
 def resident_mb(pid):
     with open(f"/proc/{pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
+def held_mb(samples):
+    """The lowest tenth: what stays between two epochs. How much comes on top follows the size of a slice, and that the load."""
+    return statistics.quantiles(samples, n=10)[0]
 
 
 def main():

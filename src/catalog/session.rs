@@ -38,13 +38,17 @@ pub const DEFAULT_SCHEMA: &str = "public";
 /// Memory that queries and refreshes may take for sorts, joins and groups before they spill, in bytes.
 pub const QUERY_MEMORY_BYTES_MAX: usize = 1 << 30;
 
+/// Parquet footers that are kept for the next scan, in bytes: some 2,000 files.
+pub const FOOTERS_BYTES_MAX: usize = 32 << 20;
+
 /// The runtime that all sessions share.
 ///
 /// # Errors
 /// `Storage` when there is no folder for spill files.
 pub fn runtime(storage: &dyn Storage) -> Result<Arc<RuntimeEnv>> {
     let pool = Arc::new(FairSpillPool::new(QUERY_MEMORY_BYTES_MAX));
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+    let runtime =
+        RuntimeEnvBuilder::new().with_memory_pool(pool).with_metadata_cache_limit(FOOTERS_BYTES_MAX).build_arc()?;
     storage.register(&runtime);
     Ok(runtime)
 }

@@ -178,7 +178,7 @@ impl DeltaStorage {
 
     /// Open the table from its newest checkpoint, and apply the commits after it.
     async fn reopen(&self, table: &Table, location: &str) -> Result<()> {
-        let (now, history_max) = (now_ms(), self.options.history_commits_max);
+        let (now, limits) = (now_ms(), self.options.history());
         let checkpoint = log::checkpoint_version(&self.store, location).await?;
         let base = checkpoint.unwrap_or(0);
         let versions = log::entries(&self.store, location, base).await?;
@@ -188,13 +188,13 @@ impl DeltaStorage {
         // Without a hint, and cleaned by another writer: deltalake finds the checkpoint by listing.
         let from = (checkpoint.is_some() || versions.first() == Some(&0)).then_some(base);
         let opened = log::open(&self.store, location, from).await?;
-        let mut handle = Handle::new(opened, now, history_max);
+        let mut handle = Handle::new(opened, now, limits);
         let newest = versions.last().copied().unwrap_or(base);
         let tail = handle.current.version + 1..=newest;
         for (version, parsed) in tail.clone().zip(log::read_range(&self.store, &handle.current, tail).await?) {
             if parsed.redefined {
                 let opened = log::open(&self.store, location, Some(version)).await?;
-                handle = Handle::new(opened, now, history_max);
+                handle = Handle::new(opened, now, limits);
             } else {
                 let entry = handle.resolve(version, parsed);
                 handle.apply(Arc::new(entry));

@@ -20,6 +20,7 @@ use url::Url;
 
 use crate::aws;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::table::HistoryLimits;
 
 /// Limits of a lake. `Default` gives the values in brackets.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct StorageOptions {
     pub commit_tries_max: u32,
     /// Commits of a table whose actions stay in memory (256).
     pub history_commits_max: usize,
+    /// Files removed by those commits; with more of them fewer commits stay (1,000).
+    pub history_files_max: usize,
     /// A table's handle that is older than this looks for commits of other writers, in milliseconds (5 s).
     pub handle_fresh_ms_max: i64,
     /// One request to the object store, in milliseconds (30 s).
@@ -67,9 +70,16 @@ impl Default for StorageOptions {
             log_cleanup_interval_ms: 3_600_000,
             commit_tries_max: 20,
             history_commits_max: 256,
+            history_files_max: 1_000,
             handle_fresh_ms_max: 5_000,
             request_ms_max: 30_000,
         }
+    }
+}
+
+impl StorageOptions {
+    pub(crate) fn history(&self) -> HistoryLimits {
+        HistoryLimits { commits_max: self.history_commits_max, files_max: self.history_files_max }
     }
 }
 

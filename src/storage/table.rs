@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The handle is opened from the log once; after that it changes by commits of this process, and by following the
-//! log when another writer is met. It holds one pointer per active file and at most
-//! [`crate::storage::StorageOptions::history_commits_max`] commits, so it does not grow with time.
+//! log when another writer is met. It holds the active files, and commits as far back as their number and that of the
+//! files that they removed stay within [`HistoryLimits`], so it does not grow with time. What is older is in the log.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -45,6 +45,14 @@ pub(crate) struct Upkeep {
     pub(crate) swept_ms: i64,
 }
 
+/// How much history stays in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HistoryLimits {
+    pub(crate) commits_max: usize,
+    /// Removed files, which nothing but the history holds: each has the bounds of all its columns, some kilobytes.
+    pub(crate) files_max: usize,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Handle {
@@ -52,25 +60,28 @@ pub(crate) struct Handle {
     pub(crate) current: Snapshot,
     /// The commits that led to it, oldest first, without gaps.
     history: VecDeque<Arc<LogEntry>>,
+    /// Files that were removed by the commits in `history`.
+    history_files: usize,
     /// The epoch of the version before the first commit in `history`.
     base_epoch: Epoch,
     /// Files that were removed and may still lie in the folder, with the time of removal in milliseconds.
     pub(crate) tombstones: HashMap<String, i64>,
     /// When the log was last looked at, in milliseconds since 1970 UTC; 0: look before the next use.
     pub(crate) seen_ms: i64,
-    history_max: usize,
+    limits: HistoryLimits,
 }
 
 impl Handle {
     /// The handle of a table that was just opened.
-    pub(crate) fn new(opened: Opened, seen_ms: i64, history_max: usize) -> Self {
+    pub(crate) fn new(opened: Opened, seen_ms: i64, limits: HistoryLimits) -> Self {
         Self {
             base_epoch: opened.snapshot.epoch,
             current: opened.snapshot,
             history: VecDeque::new(),
+            history_files: 0,
             tombstones: opened.tombstones,
             seen_ms,
-            history_max,
+            limits,
         }
     }
 
@@ -93,11 +104,18 @@ impl Handle {
         self.current.files = Arc::new(files);
         self.current.version = entry.version;
         self.current.epoch = self.current.epoch.max(entry.epoch.unwrap_or(0));
+        self.history_files += entry.removed.len();
         self.history.push_back(entry);
-        while self.history.len() > self.history_max {
-            if let Some(dropped) = self.history.pop_front() {
-                self.base_epoch = self.base_epoch.max(dropped.epoch.unwrap_or(0));
-            }
+        self.forget_old();
+    }
+
+    /// Bring the history within its limits. The newest commit stays: it leads to the version that was current just now.
+    fn forget_old(&mut self) {
+        let HistoryLimits { commits_max, files_max } = self.limits;
+        while self.history.len() > commits_max || (self.history.len() > 1 && self.history_files > files_max) {
+            let Some(dropped) = self.history.pop_front() else { return };
+            self.history_files -= dropped.removed.len();
+            self.base_epoch = self.base_epoch.max(dropped.epoch.unwrap_or(0));
         }
     }
 
@@ -188,7 +206,11 @@ mod tests {
         Arc::new(DataFile { path: path.into(), size: 1, rows: 1, partition, stats, modified_ms: 0 })
     }
 
-    fn handle(history_max: usize) -> Handle {
+    fn handle(commits_max: usize) -> Handle {
+        handle_within(HistoryLimits { commits_max, files_max: 100 })
+    }
+
+    fn handle_within(limits: HistoryLimits) -> Handle {
         let snapshot = Snapshot {
             location: "t".into(),
             version: 0,
@@ -197,7 +219,7 @@ mod tests {
             files: Arc::default(),
             epoch: 0,
         };
-        Handle::new(Opened { snapshot, tombstones: HashMap::new() }, 0, history_max)
+        Handle::new(Opened { snapshot, tombstones: HashMap::new() }, 0, limits)
     }
 
     fn step(handle: &mut Handle, epoch: Option<Epoch>, removed: &[&str], added: &[&str], data_change: bool) {
@@ -246,6 +268,33 @@ mod tests {
         assert_eq!(handle.at(3).unwrap().epoch, 3);
         assert!(handle.at(2).is_none() && handle.since(2).is_none());
         assert_eq!(handle.since(3).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn history_is_bounded_by_the_files_that_only_it_holds() {
+        let mut handle = handle_within(HistoryLimits { commits_max: 100, files_max: 3 });
+        let held = |of: &Handle| of.history.iter().map(|entry| entry.removed.len()).sum::<usize>();
+        step(&mut handle, Some(1), &[], &["a", "b"], true);
+        let first = Arc::downgrade(&handle.current.files[0]);
+        for epoch in 2..=9 {
+            let before = paths(&handle.current.files).join(" ");
+            let gone: Vec<&str> = before.split(' ').collect();
+            step(&mut handle, Some(epoch), &gone, &[&format!("a{epoch}"), &format!("b{epoch}")], true);
+            assert!(held(&handle) <= 3 && held(&handle) == handle.history_files, "{epoch}");
+        }
+        assert!(first.upgrade().is_none(), "a file that went long ago is not held");
+        assert_eq!((handle.oldest(), handle.at(8).unwrap().epoch), (8, 8));
+        assert!(handle.at(7).is_none() && handle.since(7).is_none());
+        // One commit that removes more than that is still known; commits without removals do not count.
+        let all: Vec<String> = (0..9).map(|n| format!("c{n}")).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        step(&mut handle, Some(10), &[], &all, true);
+        step(&mut handle, Some(11), &all, &[], true);
+        assert_eq!((handle.oldest(), handle.history_files), (10, 9));
+        for epoch in 12..20 {
+            step(&mut handle, Some(epoch), &[], &[&format!("d{epoch}")], true);
+        }
+        assert_eq!((handle.oldest(), handle.history_files), (11, 0));
     }
 
     #[test]

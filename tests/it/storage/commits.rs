@@ -139,7 +139,8 @@ pub(super) async fn changes_between_versions(store: Store) {
     lake.commit("t", Commit { epoch: Some(18), add, remove: paths(&merged), ..write() }).await.unwrap();
     append(&lake, "t", Some(19), &[rows(None, 60..63)]).await;
     let short = open_with(&store, StorageOptions { history_commits_max: 1, ..StorageOptions::default() });
-    for lake in [lake, open(&store), short] {
+    let few = open_with(&store, StorageOptions { history_files_max: 1, ..StorageOptions::default() });
+    for lake in [lake, open(&store), short, few] {
         let rows = |files: &[std::sync::Arc<DataFile>]| files.iter().map(|file| file.rows).sum::<u64>();
         for (from, to, added, removed) in [
             (0, 20, 5, 0),
