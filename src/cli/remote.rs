@@ -93,7 +93,8 @@ impl Remote {
             Login::Anonymous => {}
             Login::Token(token) => client.set_token(token.clone()),
             Login::Password { user, password } => {
-                client.set_token(handshake(client.inner_mut(), user, password).await?);
+                let token = handshake(client.inner_mut(), user, password).await?;
+                client.set_token(token);
             }
         }
         Ok(Self { client })
