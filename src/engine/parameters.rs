@@ -29,7 +29,10 @@ use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, L
 use crate::error::{Error, ErrorKind, Result};
 
 /// The highest `n` of a `$n`.
-pub const PARAMETERS_MAX: usize = 10_000;
+pub const PARAMETERS_MAX: usize = 5_000;
+
+/// Parameters that an error names.
+const NAMED_MAX: usize = 10;
 
 /// The rows of values, as a table of an INSERT.
 const ROWS: &str = "__rows";
@@ -68,7 +71,9 @@ pub fn bound(plan: LogicalPlan, values: &RecordBatch) -> Result<Vec<LogicalPlan>
     let used = ordinals(&plan)?;
     let missing = used.iter().filter(|n| **n > values.num_columns()).map(|n| format!("${n}")).collect::<Vec<_>>();
     if !missing.is_empty() {
-        return Err(Error::new(ErrorKind::Query, format!("no value for {}", missing.join(", ")))
+        let more = if missing.len() > NAMED_MAX { ", ..." } else { "" };
+        let named = missing[..missing.len().min(NAMED_MAX)].join(", ");
+        return Err(Error::new(ErrorKind::Query, format!("no value for {named}{more}"))
             .with_hint("prepare the statement and bind a value to each of its parameters"));
     }
     if used.is_empty() {

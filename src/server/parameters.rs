@@ -21,6 +21,7 @@ use tonic::Status;
 use super::status;
 use super::wire::Wire;
 use crate::engine::fit::fit;
+use crate::engine::parameters::PARAMETERS_MAX;
 
 /// A text with its parameters as `$n`.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub(crate) fn rewrite(sql: &str, tokens: &[(Token, Range<usize>)]) -> Result<Rew
             }
             _ => {}
         }
+    }
+    if marks > PARAMETERS_MAX {
+        let what = format!("the statement has {marks} parameters; {PARAMETERS_MAX} are allowed");
+        return Err(refused(&what, "bind rows of fewer values, or ingest them into a table and join it"));
     }
     if numbered && marks > 0 {
         return Err(refused("the statement has both ? and $n", "write all of its parameters in one way"));

@@ -64,7 +64,6 @@ VALUES = {
     "BYTEA": b"\x00\xff",
     "DATE": DAY,
     "TIMESTAMP": MOMENT,
-    "TIMESTAMPTZ": MOMENT.replace(tzinfo=datetime.timezone.utc),
 }
 
 

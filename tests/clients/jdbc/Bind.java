@@ -108,8 +108,10 @@ public class Bind {
     }
 
     static void wrong(Connection connection) throws SQLException {
-        try (PreparedStatement statement = connection.prepareStatement("SELECT id FROM public.bound WHERE id = ?")) {
-            statement.executeQuery();
+        // (What is not set at all never reaches the server: the driver refuses it.)
+        try (PreparedStatement statement = connection.prepareStatement("SELECT 10 / CAST(? AS BIGINT)")) {
+            statement.setLong(1, 0);
+            statement.executeQuery().next();
             line("wrong", "taken");
         } catch (SQLException error) {
             line("wrong", error.getMessage().replace('\n', ' '));

@@ -2,6 +2,7 @@
 
 use arrow_flight::sql::{Any, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{Action, FlightData, FlightDescriptor, Ticket};
+use flashcommerce::cli::STACK_BYTES;
 use prost::Message;
 use tonic::Code;
 
@@ -64,8 +65,15 @@ async fn huge_headers_are_refused() {
     server.client().await.query("SELECT 1").await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_and_deep_texts_end_in_an_error_or_an_answer() {
+/// In threads with the stack that the program gives them.
+#[test]
+fn long_and_deep_texts_end_in_an_error_or_an_answer() {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().worker_threads(2).thread_stack_size(STACK_BYTES).build().unwrap();
+    runtime.block_on(long_and_deep_texts());
+}
+
+async fn long_and_deep_texts() {
     let server = server().await;
     let mut client = server.client().await;
     let repeated = |part: &str, times: usize| part.repeat(times);
@@ -74,7 +82,9 @@ async fn long_and_deep_texts_end_in_an_error_or_an_answer() {
         ("10,000 parentheses", format!("SELECT {}1{}", repeated("(", 10_000), repeated(")", 10_000)), false),
         ("unclosed parentheses", format!("SELECT {}", repeated("(", 10_000)), false),
         ("50,000 AND", format!("SELECT n FROM shop.t WHERE n = 1{}", repeated(" AND n = 1", 50_000)), false),
-        ("500 AND", format!("SELECT n FROM shop.t WHERE n = 1{}", repeated(" AND n < 9", 400)), true),
+        ("490 comparisons", format!("SELECT n FROM shop.t WHERE n = 1{}", repeated(" AND n < 9", 490)), true),
+        ("990 operators", format!("SELECT 1{}", repeated(" + 1", 990)), true),
+        ("980 times true", format!("SELECT n FROM shop.t WHERE true{}", repeated(" AND true", 980)), true),
         ("10,000 in a list", format!("SELECT n FROM shop.t WHERE n IN (1{})", repeated(",7", 10_000)), true),
         ("10,000 values", format!("VALUES (1){}", repeated(",(2)", 10_000)), true),
         (
@@ -92,7 +102,17 @@ async fn long_and_deep_texts_end_in_an_error_or_an_answer() {
         ),
         ("arrays", format!("SELECT {}1{}", repeated("[", 5_000), repeated("]", 5_000)), false),
         ("comments", format!("SELECT {}1", repeated("/*", 5_000)), false),
-        ("parameters", format!("SELECT {}", vec!["?"; 20_000].join(",")), false),
+        (
+            "5,000 in a list of parameters",
+            format!("SELECT n FROM shop.t WHERE n IN (?{})", repeated(",?", 4_999)),
+            false,
+        ),
+        (
+            "2,000 columns",
+            format!("SELECT n{} FROM shop.t", (0..2_000).map(|at| format!(", n AS c{at}")).collect::<String>()),
+            true,
+        ),
+        ("20,000 parameters", format!("SELECT {}", vec!["?"; 20_000].join(",")), false),
     ];
     for (name, sql, answered) in texts {
         let start = std::time::Instant::now();

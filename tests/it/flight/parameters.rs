@@ -11,12 +11,12 @@ use tonic::{Code, Status};
 
 use super::{Client, LakeServer, column, status};
 
-const TABLE: &str = "CREATE TABLE shop.sales (id BIGINT, city VARCHAR, price DECIMAL(12, 2), at TIMESTAMPTZ, day DATE)";
+const TABLE: &str = "CREATE TABLE shop.sales (id BIGINT, city VARCHAR, price DECIMAL(12, 2), at TIMESTAMP, day DATE)";
 
 async fn server() -> LakeServer {
     let server = LakeServer::start(&[TABLE]).await;
-    let rows = "INSERT INTO shop.sales VALUES (1, 'Pune', 1.50, '2026-01-01T00:00:00.001Z', '2026-01-01'), \
-                (2, 'Delhi', 2.50, '2026-01-02T00:00:00Z', '2026-01-02'), (3, NULL, NULL, NULL, NULL)";
+    let rows = "INSERT INTO shop.sales VALUES (1, 'Pune', 1.50, '2026-01-01T00:00:00.001', '2026-01-01'), \
+                (2, 'Delhi', 2.50, '2026-01-02T00:00:00', '2026-01-02'), (3, NULL, NULL, NULL, NULL)";
     server.lake.query(rows).await;
     server
 }
@@ -62,7 +62,7 @@ async fn update(client: &mut Client, sql: &str, bound: RecordBatch) -> Result<i6
 async fn types_are_told_from_where_parameters_stand() {
     let server = server().await;
     let mut client = server.client().await;
-    let at = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    let at = DataType::Timestamp(TimeUnit::Millisecond, None);
     let decimal = DataType::Decimal128(12, 2);
     use DataType::{Date32, Int32, Int64, Utf8};
     for (sql, expected) in [
@@ -94,12 +94,13 @@ async fn types_are_told_from_where_parameters_stand() {
         ("SELECT ? + $1", "both ? and $n"),
         ("SELECT $0", "$0"),
         ("SELECT $99999999999", "not a parameter"),
-        ("DROP TABLE shop.sales$1", "ector"),
-        ("REFRESH MATERIALIZED VIEW ?", "name"),
+        ("REFRESH MATERIALIZED VIEW ?", "$1"),
+        ("SELECT ? || ?, abs(?) + ? FROM nowhere.at_all", "nowhere.at_all"),
+        ("CREATE MATERIALIZED VIEW shop.v AS SELECT ? AS a", "takes no parameters"),
     ] {
         let Err(refused) = told(&mut client, sql).await else { panic!("{sql} was taken") };
-        assert_eq!(refused.code(), Code::InvalidArgument, "{sql}: {refused}");
-        println!("{sql}: {} ({words})", refused.message());
+        assert!([Code::InvalidArgument, Code::NotFound].contains(&refused.code()), "{sql}: {refused}");
+        assert!(refused.message().contains(words), "{sql}: {refused}");
     }
 }
 
@@ -158,8 +159,8 @@ async fn values_may_be_unions() {
 async fn a_change_is_executed_for_each_row() {
     let server = server().await;
     let mut client = server.client().await;
-    let versions = || async { server.lake.query("SELECT max(epoch) FROM system.refreshes").await };
-    let before = versions().await;
+    let epoch = || server.lake.engine.published().borrow().epoch;
+    let before = epoch();
     let many: Vec<i64> = (100..1100).collect();
     let cities: Vec<String> = many.iter().map(|n| format!("c{n}")).collect();
     let bound = values(vec![numbers(&many), texts(&cities.iter().map(String::as_str).collect::<Vec<_>>())]);
@@ -168,7 +169,7 @@ async fn a_change_is_executed_for_each_row() {
     let counted = server.lake.query("SELECT count(*), min(city), sum(id) FROM shop.sales WHERE id > 100").await;
     let sum: i64 = many.iter().map(|n| n + 1).sum();
     assert_eq!(counted, [format!("1000|C100|{sum}")]);
-    println!("epochs: {before:?} before, {:?} after", versions().await);
+    assert_eq!(epoch(), before + 1, "one commit of all rows");
 
     let changed = "UPDATE shop.sales SET city = ? WHERE id = ?";
     assert_eq!(update(&mut client, changed, values(vec![texts(&["x", "y"]), numbers(&[1, 2])])).await.unwrap(), 2);
