@@ -2,6 +2,7 @@
 //!
 //! Errors are cases in `tests/errors.txt`: a text, `----`, and all that its error renders to.
 
+mod access;
 mod errors;
 mod exact;
 mod random;
@@ -239,8 +240,6 @@ fn anything_else_is_datafusions() {
         "WITH x AS (SELECT 1 AS a) SELECT * FROM x WHERE a = 1",
         "EXPLAIN SELECT 1",
         "EXPLAIN ANALYZE VERBOSE SELECT 1",
-        "CREATE POLICY own_rows ON gold.x FOR SELECT TO seller USING (seller_id = current_seller())",
-        "GRANT SELECT ON gold.x TO analyst",
         "UPDATE ref.t SET a = 1 WHERE b = 2",
         "DELETE FROM ref.t WHERE a = 1",
         "TRUNCATE TABLE ref.t",

@@ -112,7 +112,7 @@ async fn who_guesses_has_to_wait() {
         Remote::connect(&url, &login).await
     };
     for user in ["ann", "ghost"] {
-        for _ in 0..6 {
+        for _ in 0..5 {
             let wrong = guess(user, "wrong").await.unwrap_err();
             assert_eq!(wrong.kind(), ErrorKind::Unauthenticated);
             assert!(wrong.message().contains("the name or the password is wrong"), "{wrong}");
