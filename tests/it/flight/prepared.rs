@@ -89,7 +89,7 @@ async fn a_session_keeps_its_schema_by_token_and_by_cookie() {
     let mut client = server.client().await;
     assert_eq!(client.query("SELECT city FROM kpis").await.unwrap_err().code(), Code::NotFound);
     client.0.handshake("anybody", "any password").await.unwrap();
-    assert_eq!(client.0.token().map(String::len), Some(32));
+    assert_eq!(client.0.token().map(String::len), Some(64));
     let answer = client.0.do_action(Action::new("SetSessionOptions", set.clone())).await.unwrap();
     let answer: Vec<_> = answer.try_collect().await.unwrap();
     assert!(answer[0].body.is_empty(), "no errors");
