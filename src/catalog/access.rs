@@ -45,8 +45,9 @@ pub struct Access {
     pub policies: BTreeMap<TableName, BTreeMap<String, Policy>>,
     /// Masks by table and name.
     pub masks: BTreeMap<TableName, BTreeMap<String, Mask>>,
-    /// Views that policies of the tables below do not reach.
-    pub declassified: BTreeSet<TableName>,
+    /// Views that policies of the tables below do not reach, by the fingerprint of the definition that was looked at.
+    #[serde(default)]
+    pub declassified: BTreeMap<TableName, String>,
 }
 
 /// Somebody.
@@ -187,6 +188,28 @@ impl Access {
     /// Somebody who could come in and do everything.
     fn has_admin(&self) -> bool {
         self.users.values().any(|user| user.enabled && self.closure(&user.roles).contains(ADMIN))
+    }
+
+    /// What a log-in of this user by password rests on.
+    pub fn password_basis(&self, user: &str) -> Option<String> {
+        self.users.get(user)?.password.as_deref().map(secret::digest)
+    }
+
+    /// What a log-in rested on is still there: the same password, or a token that holds.
+    pub fn stands(&self, user: &str, basis: &str, now_us: i64) -> bool {
+        let holds = |token: &Token| token.hash == basis && token.expires_us.is_none_or(|until| now_us < until);
+        let tokens = self.users.get(user).is_some_and(|user| user.tokens.values().any(holds));
+        tokens || self.password_basis(user).as_deref() == Some(basis)
+    }
+
+    /// Without what was given to, or said of, an object of this name; policies and masks stay, which only hide.
+    pub fn without(&self, name: &TableName) -> Self {
+        let mut next = self.clone();
+        let of_others = |grant: &Grant| grant.on != GrantOn::Table(name.clone());
+        next.users.values_mut().for_each(|user| user.grants.retain(of_others));
+        next.roles.values_mut().for_each(|role| role.grants.retain(of_others));
+        next.declassified.remove(name);
+        next
     }
 
     /// Whose token this is, if it still holds.

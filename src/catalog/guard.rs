@@ -29,6 +29,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Expr, LogicalPlanBuilder, Operator, TableProviderFilterPushDown, TableType,
 };
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -104,6 +105,11 @@ impl TableProvider for Guarded {
         }
         let plan = plan.limit(0, limit)?.build()?;
         let inner = state.create_physical_plan(&plan).await.map_err(|error| self.silenced(&error))?;
+        // How many parts there are follows from files and rows of everybody.
+        let inner: Arc<dyn ExecutionPlan> = match inner.output_partitioning().partition_count() {
+            1 => inner,
+            _ => Arc::new(CoalescePartitionsExec::new(inner)),
+        };
         Ok(Arc::new(Barrier::new(self.name.clone(), inner, schema)))
     }
 }

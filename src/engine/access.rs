@@ -25,6 +25,7 @@ use crate::catalog::access::{Access, Changed, Mask, Policy, secret};
 use crate::catalog::guard::Guarded;
 use crate::catalog::principal::{Granted, Rights};
 use crate::catalog::{Principal, policy};
+use crate::engine::sessions::Pinned;
 use crate::engine::statements::done;
 use crate::engine::{AlterAction, Answer, Engine, Graph};
 use crate::error::{Error, ErrorKind, Result};
@@ -124,14 +125,13 @@ impl Engine {
 
     /// Whether policies of the tables below reach a view.
     pub(super) async fn classify_view(&self, name: &TableName, action: AlterAction) -> Result<Answer> {
-        if !self.graph.read().slots.contains_key(name) {
-            return Err(crate::engine::statements::no_view(name));
-        }
+        let fingerprint = self.graph.read().slots.get(name).map(|slot| slot.view.fingerprint.clone());
+        let Some(fingerprint) = fingerprint else { return Err(crate::engine::statements::no_view(name)) };
         let message = self
             .save_access(|access| {
                 let mut access = access.clone();
                 let message = if action == AlterAction::Declassify {
-                    access.declassified.insert(name.clone());
+                    access.declassified.insert(name.clone(), fingerprint.clone());
                     format!("{name}: declassified; policies and masks of the tables below do not reach it")
                 } else {
                     access.declassified.remove(name);
@@ -141,6 +141,16 @@ impl Engine {
             })
             .await?;
         Ok(done(message, None))
+    }
+
+    /// What was given on an object goes with it: the next one of that name is another.
+    pub(super) async fn forget_access(&self, name: &TableName) -> Result<()> {
+        let access = self.load_access().await?;
+        if access.without(name) == *access {
+            return Ok(());
+        }
+        let forget = |access: &Access| Ok(Changed { access: access.without(name), message: String::new() });
+        self.save_access(forget).await.map(drop)
     }
 
     /// Make the change in the newest record; a lost race is a newer record.
@@ -187,10 +197,10 @@ impl Engine {
         granted: &Granted,
         access: &Access,
         state: &SessionState,
-        tables: &Tables,
+        pinned: &Pinned,
     ) -> Tables {
-        let graph = Arc::clone(&self.graph.read());
-        let rules = rules(granted, access, &graph, state, tables);
+        let tables = &*pinned.tables;
+        let rules = rules(granted, access, pinned, state);
         let mut seen = Tables::new();
         for (name, table) in tables {
             let reads = principal.may(Privilege::Select, name);
@@ -276,13 +286,9 @@ async fn secrets(statement: &AccessStatement) -> Result<(Option<String>, Option<
 }
 
 /// The rules of all tables, for one principal; a table without one is open.
-fn rules(
-    granted: &Granted,
-    access: &Access,
-    graph: &Graph,
-    state: &SessionState,
-    tables: &Tables,
-) -> BTreeMap<TableName, Rule> {
+fn rules(granted: &Granted, access: &Access, pinned: &Pinned, state: &SessionState) -> BTreeMap<TableName, Rule> {
+    let (graph, tables) = (&*pinned.graph, &*pinned.tables);
+    let guarded = !access.policies.is_empty() || !access.masks.is_empty();
     let mut rules: BTreeMap<TableName, Rule> = BTreeMap::new();
     let put = |rules: &mut BTreeMap<TableName, Rule>, name: &TableName, inherited: Option<Rule>| {
         let Some(table) = tables.get(name) else { return };
@@ -299,9 +305,12 @@ fn rules(
         put(&mut rules, name, None);
     }
     for name in &graph.order {
-        let inherited = match access.declassified.contains(name) {
-            true => None,
-            false => inherited(name, graph, &rules),
+        let fingerprint = graph.slots.get(name).map(|slot| &slot.view.fingerprint);
+        let inherited = match access.declassified.get(name) {
+            // The rows are still those of the definition before.
+            _ if guarded && pinned.rebuilding.contains(name) => Some(rebuilding(name)),
+            declassified if declassified.is_some() && declassified == fingerprint => None,
+            _ => inherited(name, graph, &rules),
         };
         put(&mut rules, name, inherited);
         // What was quarantined has the view's columns, and is of the same people.
@@ -312,6 +321,13 @@ fn rules(
         }
     }
     rules
+}
+
+fn rebuilding(name: &TableName) -> Rule {
+    let error = Error::new(ErrorKind::Denied, format!("{name} is being rebuilt"))
+        .with_detail("its definition has changed, and its rows are still those of the one before")
+        .with_hint("try again when it has been refreshed");
+    Rule { rows: Err(error), masks: BTreeMap::new() }
 }
 
 fn both(own: Rule, inherited: Rule) -> Rule {
@@ -348,9 +364,15 @@ fn own(
             continue;
         }
         // A mask that does not fit any more still hides.
-        let shown = policy::value(state, &mask.using, &schema, &mask.column);
-        let shown = shown.unwrap_or_else(|_| Expr::Literal(ScalarValue::Null, None));
-        masks.insert(mask.column.clone(), shown);
+        let Ok(field) = schema.field_with_name(&mask.column) else { continue };
+        let nothing =
+            || datafusion::logical_expr::cast(Expr::Literal(ScalarValue::Null, None), field.data_type().clone());
+        let shown = policy::value(state, &mask.using, &schema, &mask.column).unwrap_or_else(|_| nothing());
+        // Two masks that show different things: neither is less strict than the other.
+        let before = masks.insert(mask.column.clone(), shown.clone());
+        if before.is_some_and(|before| before != shown) {
+            masks.insert(mask.column.clone(), nothing());
+        }
     }
     let rule = Rule { rows, masks };
     (!rule.is_open()).then_some(rule)
@@ -443,8 +465,12 @@ fn lifted_masks(
     }
     let plan = view.shape.plan();
     for field in view.schema.fields() {
-        let Some(at) = plan.schema().fields().iter().position(|shown| shown.name() == field.name()) else { continue };
-        let origins = sources(plan, at);
+        let at = plan.schema().fields().iter().position(|shown| shown.name() == field.name());
+        // A column that is not found would be made of anything.
+        let origins = match at {
+            Some(at) => sources(plan, at),
+            None => (0..plan.schema().fields().len()).flat_map(|at| sources(plan, at)).collect(),
+        };
         let of = |table: &TableName, column: &String| rules.get(table).and_then(|rule| rule.masks.get(column));
         let hidden = origins.iter().filter(|(_, _, how)| *how != Use::Counted);
         let hidden = hidden.filter_map(|(table, column, how)| Some((column, how, of(table, column)?)));

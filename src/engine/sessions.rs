@@ -5,6 +5,7 @@
 //!                                                                       rules (kept too) ─▶ a session per request
 //! ```
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::catalog::CatalogProvider;
@@ -13,11 +14,12 @@ use datafusion::prelude::SessionContext;
 use crate::catalog::principal::Rights;
 use crate::catalog::session::{Declared, catalog_of, session_over};
 use crate::catalog::{Principal, system};
-use crate::engine::Engine;
 use crate::engine::access::Tables;
+use crate::engine::{Engine, Graph};
 use crate::epoch::Epoch;
 use crate::error::Result;
-use crate::refresh::pass::source_schema;
+use crate::name::TableName;
+use crate::refresh::pass::{ViewSlot, source_schema};
 use crate::refresh::plan::kept_by;
 
 /// The tables of one published epoch under one set of definitions.
@@ -27,7 +29,10 @@ pub(crate) struct Pinned {
     definitions: u64,
     losses: usize,
     access: u64,
-    tables: Arc<Tables>,
+    pub(super) graph: Arc<Graph>,
+    pub(super) tables: Arc<Tables>,
+    /// Views whose rows are still those of another definition.
+    pub(super) rebuilding: Arc<BTreeSet<TableName>>,
     catalog: Arc<dyn CatalogProvider>,
 }
 
@@ -65,7 +70,7 @@ impl Engine {
         }
         let access = self.access().await?;
         let all = session_over(&self.base, Arc::clone(&pinned.catalog), principal);
-        let catalog = catalog_of(self.seen(principal, granted, &access, &all.state(), &pinned.tables))?;
+        let catalog = catalog_of(self.seen(principal, granted, &access, &all.state(), &pinned))?;
         let seen = Seen { of: pinned, principal: principal.clone(), catalog: Arc::clone(&catalog) };
         let mut held = self.seen.write();
         if held.len() >= SEEN_MAX {
@@ -137,6 +142,11 @@ impl Engine {
         tables.extend(system::access_tables(&access)?);
         let catalog = catalog_of(tables.clone())?;
         let (epoch, definitions, losses) = (published.epoch, graph.definitions.number, losses.len());
-        Ok(Pinned { epoch, definitions, losses, access: access.number, tables: Arc::new(tables), catalog })
+        let elsewhere = |(name, slot): &(&TableName, &Arc<ViewSlot>)| {
+            published.tables.get(*name).is_some_and(|state| state.location != slot.location)
+        };
+        let rebuilding = graph.slots.iter().filter(elsewhere).map(|(name, _)| name.clone()).collect();
+        let (tables, rebuilding, access) = (Arc::new(tables), Arc::new(rebuilding), access.number);
+        Ok(Pinned { epoch, definitions, losses, access, graph, tables, rebuilding, catalog })
     }
 }

@@ -135,7 +135,9 @@ impl Engine {
             return Err(Error::new(ErrorKind::Query, "a query takes one row of values")
                 .with_hint("execute it once for each row"));
         };
-        let allowed = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(true);
+        let allowed = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false);
+        // SET reaches settings that all sessions share.
+        let allowed = allowed.with_allow_statements(principal.is_admin());
         allowed.verify_plan(&plan).map_err(|error| {
             Error::from(error).with_hint("the statements that change a lake are CREATE MATERIALIZED VIEW, CREATE TABLE, INSERT, UPDATE, DELETE, MERGE, TRUNCATE, REFRESH, ALTER, DROP")
         })?;
@@ -340,6 +342,7 @@ impl Engine {
         let mut desired = apply::stored(&state.definitions)?;
         desired.remove(name);
         let graph = self.build(&desired, &state.definitions, false).await?;
+        self.forget_access(name).await?;
         self.install(&mut state, graph).await?;
         Ok(done(format!("{name}: dropped; its files stay in the lake"), None))
     }

@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 
 use datafusion::common::{Column, JoinType};
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::logical_plan::{Aggregate, Distinct, Join, Window};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
@@ -57,8 +58,8 @@ pub fn carried(plan: &LogicalPlan, input: &TableName, column: &str) -> Carried {
             .filter(|(_, field)| field.name() == column)
             .map(|(index, _)| index)
             .collect()),
-        LogicalPlan::TableScan(_) | LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Carried::Absent,
         _ if reads_in_subquery(plan, input) => Carried::Lost,
+        LogicalPlan::TableScan(_) | LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Carried::Absent,
         LogicalPlan::Projection(projection) => {
             let below = carried(&projection.input, input, column);
             through(&below, |held| positions(projection.expr.iter(), &projection.input, held))
@@ -224,13 +225,13 @@ pub fn sources(plan: &LogicalPlan, output: usize) -> BTreeSet<Origin> {
         LogicalPlan::Union(union) => union.inputs.iter().flat_map(|branch| sources(branch, output)).collect(),
         LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => BTreeSet::new(),
         // Not looked into: anything below may be in it.
-        other => everything(other),
+        other => other.inputs().into_iter().flat_map(everything).collect(),
     }
 }
 
+/// What all columns of the plan are made of, as something else.
 fn everything(plan: &LogicalPlan) -> BTreeSet<Origin> {
-    let inputs = plan.inputs();
-    let all = inputs.iter().flat_map(|input| (0..input.schema().fields().len()).flat_map(|at| sources(input, at)));
+    let all = (0..plan.schema().fields().len()).flat_map(|at| sources(plan, at));
     used(all.collect(), Use::Computed)
 }
 
@@ -260,10 +261,25 @@ fn of_join(join: &Join, output: usize) -> BTreeSet<Origin> {
     match join.join_type {
         JoinType::RightSemi | JoinType::RightAnti => sources(&join.right, output),
         JoinType::LeftMark if output == width => everything(&join.right),
-        _ if output < width => sources(&join.left, output),
-        _ if output - width < join.right.schema().fields().len() => sources(&join.right, output - width),
+        _ if output < width + join.right.schema().fields().len() => of_sides(join, width, output),
         _ => BTreeSet::new(),
     }
+}
+
+/// A side of a condition tells the other side, too.
+fn of_sides(join: &Join, width: usize, output: usize) -> BTreeSet<Origin> {
+    let (own, at, others) = match output.checked_sub(width) {
+        None => (&join.left, output, &join.right),
+        Some(at) => (&join.right, at, &join.left),
+    };
+    let mut origins = sources(own, at);
+    for (left, right) in &join.on {
+        let (side, other) = if output < width { (left, right) } else { (right, left) };
+        if !positions(std::iter::once(side), own, &BTreeSet::from([at])).is_empty() {
+            origins.extend(of_expr(other, others));
+        }
+    }
+    origins
 }
 
 /// What an expression over `input` is made of.
@@ -271,8 +287,7 @@ fn of_expr(expr: &Expr, input: &LogicalPlan) -> BTreeSet<Origin> {
     let expr = expr.clone().unalias_nested().data;
     let how = match &expr {
         Expr::Column(_) => Use::Copied,
-        Expr::AggregateFunction(function) if function.func.name() == "count" => Use::Counted,
-        Expr::IsNull(_) | Expr::IsNotNull(_) => Use::Counted,
+        Expr::AggregateFunction(function) if only_counts(function) => Use::Counted,
         _ => Use::Computed,
     };
     let mut origins = BTreeSet::new();
@@ -284,12 +299,16 @@ fn of_expr(expr: &Expr, input: &LogicalPlan) -> BTreeSet<Origin> {
     let _ = datafusion::common::tree_node::TreeNode::apply(&expr, |part| {
         if let Expr::ScalarSubquery(subquery) = part {
             origins.extend(everything(&subquery.subquery));
-            origins
-                .extend((0..subquery.subquery.schema().fields().len()).flat_map(|at| sources(&subquery.subquery, at)));
         }
         Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
     });
     used(origins, how)
+}
+
+/// How many values there are, whatever they are: a condition inside would tell which.
+fn only_counts(function: &AggregateFunction) -> bool {
+    let plain = |arg: &Expr| matches!(arg, Expr::Column(_) | Expr::Literal(..));
+    function.func.name() == "count" && function.params.filter.is_none() && function.params.args.iter().all(plain)
 }
 
 fn position(input: &LogicalPlan, column: &Column) -> Option<usize> {

@@ -160,7 +160,5 @@ async fn set_options(service: &Service, caller: &Caller, body: &Bytes) -> Result
     }
     let mut session = sessions::Session::default();
     let answer = sessions::set(body, &schemas, &mut session)?;
-    let token = sessions::new_token();
-    service.sessions.insert_at(sessions::handle_of(&token), owner, session)?;
-    Ok((answer, Some(token)))
+    Ok((answer, Some(service.begin_session(caller, session.schema)?)))
 }

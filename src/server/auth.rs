@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ use tonic::Request;
 use tonic::metadata::MetadataMap;
 
 use super::Backend;
+use super::sessions::Session;
 use crate::catalog::Principal;
 use crate::catalog::access::secret;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +33,12 @@ const FAILURES_FREE: u32 = 5;
 
 /// The longest that a log-in has to wait after failures.
 const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a log-in waits for its turn.
+const HASHING_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// The longest name, in bytes; the parser allows no longer one.
+const USER_BYTES_MAX: usize = 128;
 
 /// Addresses and names whose failures are remembered.
 const REMEMBERED_MAX: usize = 10_000;
@@ -94,10 +102,19 @@ impl Credentials {
     }
 }
 
+/// Who it is, and how that is known.
+pub(crate) struct Known {
+    pub(crate) principal: Principal,
+    /// When they logged in.
+    pub(crate) since: Instant,
+    /// What the log-in rests on; `None` in a lake without users.
+    pub(crate) basis: Option<String>,
+}
+
 /// Lets in those who are known, and slows down those who guess.
 pub(crate) struct Doorkeeper {
     failures: Mutex<HashMap<(String, Option<IpAddr>), Failures>>,
-    hashing: Semaphore,
+    hashing: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,26 +136,37 @@ impl Failures {
 impl Doorkeeper {
     /// `at_once_max`: passwords that are hashed at the same time; each takes some 20 MB.
     pub(crate) fn new(at_once_max: usize) -> Self {
-        Self { failures: Mutex::default(), hashing: Semaphore::new(at_once_max) }
+        Self { failures: Mutex::default(), hashing: Arc::new(Semaphore::new(at_once_max)) }
     }
 
-    /// Who it is. `of_session`: the user of the session that came along.
-    pub(crate) async fn principal(
+    /// Who it is. `of_session`: the session that came along, and its user.
+    pub(crate) async fn known(
         &self,
-        backend: &dyn Backend,
+        backend: &Arc<dyn Backend>,
         credentials: Credentials,
-        of_session: Option<String>,
+        of_session: Option<(String, Session)>,
         peer: Option<IpAddr>,
-    ) -> Result<Principal> {
-        let access = backend.access().await?;
+    ) -> Result<Known> {
+        let (access, now) = (backend.access().await?, Instant::now());
         if access.is_open() {
-            return Ok(Principal::local());
+            return Ok(Known { principal: Principal::local(), since: now, basis: None });
         }
         match credentials {
-            Credentials::Password { user, password } => self.log_in(backend, &user, &password, peer).await,
-            Credentials::Token(token) => backend.token_principal(&token).await,
+            Credentials::Password { user, password } => {
+                let principal = self.log_in(backend, &user, password, peer).await?;
+                Ok(Known { principal, since: now, basis: access.password_basis(&user) })
+            }
+            Credentials::Token(token) => {
+                let principal = backend.token_principal(&token).await?;
+                Ok(Known { principal, since: now, basis: Some(secret::digest(&token)) })
+            }
             Credentials::Session | Credentials::None => {
-                let known = of_session.and_then(|user| access.principal(&user));
+                let now_us = chrono::Utc::now().timestamp_micros();
+                let known = of_session.and_then(|(user, Session { since, basis, .. })| {
+                    // The password has changed, or the token is gone: so is what began with it.
+                    let basis = basis.filter(|basis| access.stands(&user, basis, now_us))?;
+                    Some(Known { principal: access.principal(&user)?, since, basis: Some(basis) })
+                });
                 known.ok_or_else(|| match credentials {
                     Credentials::None => who(),
                     _ => Error::new(ErrorKind::Unauthenticated, "the session has ended")
@@ -151,35 +179,53 @@ impl Doorkeeper {
 
     async fn log_in(
         &self,
-        backend: &dyn Backend,
+        backend: &Arc<dyn Backend>,
         user: &str,
-        password: &str,
+        password: String,
         peer: Option<IpAddr>,
     ) -> Result<Principal> {
+        if user.len() > USER_BYTES_MAX || password.len() > secret::PASSWORD_BYTES_MAX {
+            return Err(Error::new(ErrorKind::Unauthenticated, "the name or the password is wrong"));
+        }
         let key = (user.to_string(), peer);
-        let before = self.failures.lock().get(&key).copied();
+        self.count(&key)?;
+        let turn = tokio::time::timeout(HASHING_WAIT_MAX, Arc::clone(&self.hashing).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(Error::new(ErrorKind::Transient, "too many log-ins at once").with_hint("try again"));
+        };
+        // In a task of its own, with its turn: a client that hangs up makes no room for the next before it is done.
+        let (backend, name) = (Arc::clone(backend), key.0.clone());
+        let hashed = tokio::spawn(async move {
+            let _turn = turn;
+            backend.log_in(&name, &password).await
+        });
+        let outcome = hashed.await.unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, error.to_string())));
+        match &outcome {
+            Ok(_) => drop(self.failures.lock().remove(&key)),
+            Err(error) => tracing::warn!(user, ?peer, %error, "a log-in failed"),
+        }
+        outcome
+    }
+
+    /// Count an attempt as a failure, until it has succeeded: of many at once, the first ones are tried.
+    fn count(&self, key: &(String, Option<IpAddr>)) -> Result<()> {
+        let mut failures = self.failures.lock();
+        let before = failures.get(key).copied();
         if let Some(left) = before.and_then(|before| before.wait().checked_sub(before.last.elapsed()))
             && !left.is_zero()
         {
             return Err(Error::new(ErrorKind::Unauthenticated, "too many log-ins have failed")
                 .with_hint(format!("try again in {} s", left.as_secs() + 1)));
         }
-        let _turn = self.hashing.acquire().await;
-        let outcome = backend.log_in(user, password).await;
-        let mut failures = self.failures.lock();
-        match &outcome {
-            Ok(_) => drop(failures.remove(&key)),
-            Err(error) if error.kind() == ErrorKind::Unauthenticated => {
-                if failures.len() >= REMEMBERED_MAX {
-                    failures.retain(|_, failure| failure.last.elapsed() < WAIT_MAX);
-                }
-                let count = before.map_or(0, |before| before.count) + 1;
-                failures.insert(key, Failures { count, last: Instant::now() });
-                tracing::warn!(user, ?peer, count, "a log-in failed");
-            }
-            Err(_) => {}
+        if failures.len() >= REMEMBERED_MAX {
+            failures.retain(|_, failure| failure.last.elapsed() < failure.wait());
         }
-        outcome
+        if failures.len() >= REMEMBERED_MAX {
+            return Err(Error::new(ErrorKind::Transient, "too many log-ins fail at the moment").with_hint("try again"));
+        }
+        let count = before.map_or(0, |before| before.count).saturating_add(1);
+        failures.insert(key.clone(), Failures { count, last: Instant::now() });
+        Ok(())
     }
 }
 

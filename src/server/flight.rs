@@ -100,7 +100,7 @@ impl FlightService for Flight {
 
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
         let caller = self.0.caller(&Call::of(&request)).await?;
-        let token = self.0.begin_session(&caller)?;
+        let token = self.0.begin_session(&caller, None)?;
         let mut response = Response::new(stream::empty().boxed());
         sessions::give_token(&mut response, &token)?;
         Ok(response)

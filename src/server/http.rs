@@ -123,7 +123,8 @@ async fn known(
         Some(read) => read.unwrap_or(Credentials::Unknown),
     };
     let views = TableName::new(system::SCHEMA, "materialized_views");
-    match site.doorkeeper.principal(&*site.backend, credentials, None, Some(peer.ip())).await {
+    let known = site.doorkeeper.known(&site.backend, credentials, None, Some(peer.ip())).await;
+    match known.map(|known| known.principal) {
         Ok(principal) if principal.may(Privilege::Select, &views) => next.run(request).await,
         Ok(principal) => {
             (StatusCode::FORBIDDEN, format!("{}\n", principal.denied(format!("read {views}")))).into_response()

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::auth::{Call, Credentials, Doorkeeper};
+use super::auth::{Call, Credentials, Doorkeeper, Known};
 use super::handles::Handles;
 use super::sessions::{self, Session};
 use super::statement::{self, Shape, Statement};
@@ -57,6 +57,10 @@ pub(crate) struct Service {
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     pub(crate) session: Option<Uuid>,
+    /// When they logged in.
+    pub(crate) since: std::time::Instant,
+    /// What the log-in rests on.
+    pub(crate) basis: Option<String>,
 }
 
 /// A prepared statement: its text, what it takes, and what it gives.
@@ -102,16 +106,16 @@ impl Service {
         let of_session = session.and_then(|handle| self.sessions.owned(handle));
         let of_session = of_session.filter(|(_, session)| session.since.elapsed() < self.limits.session_age_max);
         let credentials = Credentials::read(&call.metadata);
-        let owner = of_session.map(|(owner, _)| owner);
-        let known = self.doorkeeper.principal(&*self.backend, credentials, owner, call.peer).await;
-        Ok(Caller { principal: known.map_err(status::from)?, session })
+        let known = self.doorkeeper.known(&self.backend, credentials, of_session, call.peer).await;
+        let Known { principal, since, basis } = known.map_err(status::from)?;
+        Ok(Caller { principal, session, since, basis })
     }
 
-    /// A session of its own for who calls; the token is known to the client only.
-    pub(crate) fn begin_session(&self, caller: &Caller) -> Result<String, Status> {
+    /// A session for who calls, as old as the log-in; the token is known to the client only.
+    pub(crate) fn begin_session(&self, caller: &Caller, schema: Option<String>) -> Result<String, Status> {
         let token = sessions::new_token();
-        let handle = sessions::handle_of(&token);
-        self.sessions.insert_at(handle, &caller.principal.subject, Session::default())?;
+        let session = Session { schema, since: caller.since, basis: caller.basis.clone() };
+        self.sessions.insert_at(sessions::handle_of(&token), &caller.principal.subject, session)?;
         Ok(token)
     }
 
@@ -152,7 +156,7 @@ impl Service {
                 (wire, Box::pin(rows) as _, Some(message))
             }
         };
-        let pending = Pending { wire: wire.clone(), rows, deadline };
+        let pending = Pending { wire: wire.clone(), rows, deadline, principal: caller.principal.clone() };
         let handle = self.results.insert(&caller.principal.subject, pending)?;
         Ok(Opened { wire, handle, message })
     }
@@ -164,6 +168,11 @@ impl Service {
         handle: &[u8],
     ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
         let pending = self.results.take(handle, &caller.principal.subject)?;
+        if pending.principal != caller.principal {
+            return Err(Status::permission_denied(
+                "your rights have changed since (hint: execute the statement again)",
+            ));
+        }
         let turn = self.turn(pending.deadline).await?;
         let cancel = self.shutdown.child_token();
         let owner = &caller.principal.subject;

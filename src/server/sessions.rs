@@ -29,13 +29,15 @@ const COOKIE: &str = "arrow_flight_session_id";
 pub(crate) struct Session {
     /// Schema of names that are written without one.
     pub(crate) schema: Option<String>,
-    /// When it began.
+    /// When its log-in was.
     pub(crate) since: Instant,
+    /// What the log-in rests on: see [`crate::catalog::access::Access::stands`]. `None` in a lake without users.
+    pub(crate) basis: Option<String>,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { schema: None, since: Instant::now() }
+        Self { schema: None, since: Instant::now(), basis: None }
     }
 }
 

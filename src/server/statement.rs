@@ -68,7 +68,8 @@ pub(crate) const NO_TRANSACTIONS: &str =
     "there are no transactions here: every statement is committed by itself (hint: switch autocommit on)";
 
 fn shape(tokens: &[(Token, Range<usize>)]) -> Result<Shape, Status> {
-    let first = tokens.iter().find(|(token, _)| !matches!(token, Token::Whitespace(_) | Token::LParen));
+    let passed = |token: &Token| matches!(token, Token::Whitespace(_) | Token::LParen | Token::SemiColon);
+    let first = tokens.iter().find(|(token, _)| !passed(token));
     let Some((Token::Word(word), _)) = first else { return Ok(Shape::Query) };
     match word.value.to_uppercase().as_str() {
         "SET" | "RESET" => Err(Status::unimplemented(
@@ -104,7 +105,7 @@ mod tests {
             assert_eq!(shape(sql), Shape::Change, "{sql}");
         }
         assert_eq!(shape("select 'unfinished"), Shape::Query);
-        for sql in ["set a = 1", "BEGIN", "rollback to savepoint a", "prepare p as select 1"] {
+        for sql in ["set a = 1", "; ;SET a = 1", "BEGIN", "rollback to savepoint a", "prepare p as select 1"] {
             assert_eq!(read(sql, 1000).unwrap_err().code(), tonic::Code::Unimplemented, "{sql}");
         }
         assert!(read("select 1", 7).unwrap_err().message().contains("8 bytes"));

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use super::status;
 use super::wire::Wire;
+use crate::catalog::Principal;
 
 /// A result that waits to be fetched.
 pub(crate) struct Pending {
@@ -38,6 +39,8 @@ pub(crate) struct Pending {
     pub(crate) rows: SendableRecordBatchStream,
     /// When it is given up.
     pub(crate) deadline: Instant,
+    /// Whose it is, with the rights under which it was planned.
+    pub(crate) principal: Principal,
 }
 
 /// The results that are being fetched, by handle, so that they can be cancelled.
@@ -81,7 +84,7 @@ pub(crate) fn send(
     batches_ahead_max: usize,
 ) -> BoxStream<'static, Result<FlightData, Status>> {
     let (sender, receiver) = mpsc::channel(batches_ahead_max);
-    let Pending { wire, rows, deadline } = pending;
+    let Pending { wire, rows, deadline, .. } = pending;
     let schema = Arc::clone(&wire.schema);
     let task = SpawnedTask::spawn(async move {
         let _held = held;

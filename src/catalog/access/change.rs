@@ -14,6 +14,12 @@ use crate::parser::{AccessStatement, GrantWhat, PUBLIC, UserChange};
 /// The most users, and the most roles, that a lake has.
 const NAMES_MAX: usize = 100_000;
 
+/// The most tokens that a user has.
+const TOKENS_MAX: usize = 100;
+
+/// Names that principals have who are no users.
+const RESERVED: [&str; 2] = ["local", "system"];
+
 /// Outcome of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
@@ -84,6 +90,10 @@ impl Access {
                 let user = user.as_deref().unwrap_or(subject);
                 let expires_us = valid_ms.map(|ms| now_us.saturating_add_unsigned(ms.saturating_mul(1000)));
                 let token = Token { hash: secret.unwrap_or_default(), expires_us };
+                if next.user(user)?.tokens.len() >= TOKENS_MAX {
+                    return Err(Error::new(ErrorKind::Definition, format!("{user} has {TOKENS_MAX} tokens already"))
+                        .with_hint("drop those that are not used any more"));
+                }
                 if next.user(user)?.tokens.insert(name.clone(), token).is_some() {
                     return Err(Error::new(ErrorKind::AlreadyExists, format!("{user} has a token {name}"))
                         .with_hint(format!("DROP TOKEN {name} FOR {user} first")));
@@ -186,7 +196,7 @@ impl Access {
     }
 
     fn unused(&self, name: &str) -> Result<()> {
-        if self.users.contains_key(name) || self.is_role(name) {
+        if self.users.contains_key(name) || self.is_role(name) || RESERVED.contains(&name) {
             return Err(Error::new(ErrorKind::AlreadyExists, format!("there is a user or role {name} already")));
         }
         if self.users.len().max(self.roles.len()) >= NAMES_MAX {

@@ -44,3 +44,28 @@ async fn masks_and_policies_hold_together() {
     // Sums of what is hidden are values of it.
     assert_eq!(lines_of(ask(&lake, "s1", "SELECT DISTINCT revenue FROM s.by_product").await), ["NULL"]);
 }
+
+#[tokio::test]
+async fn what_tells_a_masked_value_is_masked() {
+    let lake = open_store().await;
+    for sql in [
+        "CREATE TABLE s.buyers (name VARCHAR)",
+        "INSERT INTO s.buyers VALUES ('b1'), ('b2'), ('b3')",
+        "CREATE MATERIALIZED VIEW s.named AS SELECT s.product, b.name FROM s.sales s JOIN s.buyers b ON b.name = s.buyer",
+        "CREATE MATERIALIZED VIEW s.guessed AS SELECT product, count(*) FILTER (WHERE buyer = 'b3') AS threes, \
+         count(CASE WHEN buyer = 'b3' THEN 1 END) AS too, count(buyer) AS all_of_them FROM s.sales GROUP BY product",
+        "CREATE MATERIALIZED VIEW s.asked AS SELECT product, nullif(buyer, 'b3') IS NULL AS is_b3 FROM s.sales",
+        "CREATE MASK a ON s.sales (buyer) TO analyst USING ('?')",
+    ] {
+        lake.query(sql).await;
+    }
+    for (sql, shown) in [
+        ("SELECT DISTINCT name FROM s.named", "NULL"),
+        ("SELECT DISTINCT threes, too, all_of_them IS NULL FROM s.guessed", "NULL|NULL|false"),
+        ("SELECT DISTINCT is_b3 FROM s.asked", "NULL"),
+    ] {
+        assert_eq!(lines_of(ask(&lake, "ann", sql).await), [shown], "{sql}");
+    }
+    lake.query("CREATE MASK z ON s.sales (buyer) TO analyst USING (buyer)").await;
+    assert_eq!(lines_of(ask(&lake, "ann", "SELECT DISTINCT buyer FROM s.sales").await), ["NULL"], "two masks");
+}

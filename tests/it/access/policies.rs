@@ -153,3 +153,29 @@ async fn a_policy_must_fit_its_table() {
         assert!(error.contains(says), "{sql}: {error}");
     }
 }
+
+#[tokio::test]
+async fn old_rows_are_not_shown_by_the_rules_of_a_new_definition() {
+    let lake = open_store().await;
+    assert!(!ask(&lake, "s1", "SELECT * FROM s.shops").await.unwrap().is_empty());
+    // The cities are for everybody; what lies at this name until the next refresh is not.
+    lake.apply("CREATE MATERIALIZED VIEW s.shops AS SELECT city AS shop FROM s.cities").await;
+    let error = denied(&lake, "s1", "SELECT * FROM s.shops").await;
+    assert!(error.message().contains("is being rebuilt"), "{error}");
+    lake.pass_until_idle().await;
+    assert_eq!(ask(&lake, "s1", "SELECT count(*) FROM s.shops").await.unwrap(), ["3"]);
+}
+
+#[tokio::test]
+async fn what_was_said_of_an_object_goes_with_it() {
+    let lake = open_store().await;
+    lake.query("ALTER MATERIALIZED VIEW s.total DECLASSIFY").await;
+    lake.query("GRANT SELECT ON s.total TO nobody").await;
+    lake.apply("CREATE MATERIALIZED VIEW s.total AS SELECT buyer, count(*) AS sales FROM s.clean GROUP BY buyer").await;
+    lake.pass_until_idle().await;
+    denied(&lake, "s1", "SELECT * FROM s.total").await;
+    lake.query("DROP MATERIALIZED VIEW s.total").await;
+    assert!(!lake.engine.access().await.unwrap().declassified.contains_key(&"s.total".parse().unwrap()));
+    lake.query("CREATE MATERIALIZED VIEW s.total AS SELECT count(*) AS cities FROM s.cities").await;
+    assert!(ask(&lake, "nobody", "SELECT * FROM s.total").await.unwrap_err().message().contains("not found"));
+}

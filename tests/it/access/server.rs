@@ -167,3 +167,47 @@ async fn the_page_and_the_metrics_are_for_those_who_may_read_them() {
     let token = told.lines().nth(1).unwrap();
     assert!(door.get("/metrics", Some(&format!("Bearer {token}"))).await.contains("200"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_with_what_it_rests_on() {
+    let door = Door::open().await;
+    let mut seller = door.seller(1).await;
+    query(&mut seller, "SELECT 1").await.unwrap();
+    let info = seller.execute("SELECT DISTINCT shop FROM s.clean".into(), None).await.unwrap();
+    door.lake.query("ALTER USER s1 ATTRIBUTES (seller_id = 'S2')").await;
+    let late = seller.do_get(info.endpoint[0].ticket.clone().unwrap()).await.map(drop).map_err(status).unwrap_err();
+    assert_eq!(late.code(), Code::PermissionDenied, "planned under other rights");
+    door.lake.query("ALTER USER s1 PASSWORD 'another password'").await;
+    assert_eq!(code(query(&mut seller, "SELECT 1").await), Code::Unauthenticated);
+
+    let told = ask(&door.lake, "ann", "CREATE TOKEN t").await.unwrap().remove(0);
+    let url = format!("grpc://{}", door.flight);
+    let mut ann = door.client().await;
+    ann.set_token(told.lines().nth(1).unwrap().to_string());
+    query(&mut ann, "SELECT 1").await.unwrap();
+    door.lake.query("DROP TOKEN t FOR ann").await;
+    assert_eq!(code(query(&mut ann, "SELECT 1").await), Code::Unauthenticated);
+    for name in ["local", "system"] {
+        assert!(door.lake.execute(&format!("CREATE USER {name}")).await.is_err(), "{name} is nobody's name");
+    }
+    let login = Login::Password { user: "s2".into(), password: "sells as S2".into() };
+    let mut remote = Remote::connect(&url, &login).await.unwrap();
+    for sql in ["; SET datafusion.runtime.metadata_cache_limit = '1K'", "SET datafusion.execution.batch_size = 1"] {
+        assert!(remote.query(sql).await.is_err(), "{sql}");
+    }
+}
+
+/// However many at once: after the free ones, nobody's password is tried.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_guesses_at_once_are_many_guesses() {
+    let door = Door::open().await;
+    let url = format!("grpc://{}", door.flight);
+    let guess = |number: usize| {
+        let login = Login::Password { user: "root".into(), password: format!("guess number {number}") };
+        let url = url.clone();
+        async move { Remote::connect(&url, &login).await.unwrap_err().message().to_string() }
+    };
+    let told = futures::future::join_all((0..30).map(guess)).await;
+    let tried = told.iter().filter(|text| text.contains("is wrong")).count();
+    assert!(tried <= 6, "{tried} were tried");
+}
