@@ -87,18 +87,9 @@ impl Access {
             S::DropPolicy { name, on, if_exists } => dropped("policy", &mut next.policies, name, on, *if_exists)?,
             S::DropMask { name, on, if_exists } => dropped("mask", &mut next.masks, name, on, *if_exists)?,
             S::CreateToken { name, user, valid_ms } => {
-                let user = user.as_deref().unwrap_or(subject);
                 let expires_us = valid_ms.map(|ms| now_us.saturating_add_unsigned(ms.saturating_mul(1000)));
                 let token = Token { hash: secret.unwrap_or_default(), expires_us };
-                if next.user(user)?.tokens.len() >= TOKENS_MAX {
-                    return Err(Error::new(ErrorKind::Definition, format!("{user} has {TOKENS_MAX} tokens already"))
-                        .with_hint("drop those that are not used any more"));
-                }
-                if next.user(user)?.tokens.insert(name.clone(), token).is_some() {
-                    return Err(Error::new(ErrorKind::AlreadyExists, format!("{user} has a token {name}"))
-                        .with_hint(format!("DROP TOKEN {name} FOR {user} first")));
-                }
-                format!("token {name} of {user}: created")
+                next.create_token(name, user.as_deref().unwrap_or(subject), token)?
             }
             S::DropToken { name, user } => {
                 let user = user.as_deref().unwrap_or(subject);
@@ -108,7 +99,8 @@ impl Access {
                 format!("token {name} of {user}: dropped; it is refused from now on")
             }
         };
-        if !next.has_admin() && !(self.is_open() && next.is_open()) {
+        let stays_open = self.is_open() && next.is_open();
+        if !stays_open && !next.has_admin() {
             return Err(Error::new(ErrorKind::Definition, "nobody could administer this lake any more")
                 .with_hint("the first user needs ROLE admin, and the last enabled administrator stays"));
         }
@@ -131,6 +123,20 @@ impl Access {
                 format!("user {name}: {}", if *enabled { "enabled" } else { "disabled" })
             }
         })
+    }
+
+    fn create_token(&mut self, name: &str, user: &str, token: Token) -> Result<String> {
+        let tokens = &mut self.user(user)?.tokens;
+        if tokens.contains_key(name) {
+            return Err(Error::new(ErrorKind::AlreadyExists, format!("{user} has a token {name}"))
+                .with_hint(format!("DROP TOKEN {name} FOR {user} first")));
+        }
+        if tokens.len() >= TOKENS_MAX {
+            return Err(Error::new(ErrorKind::Definition, format!("{user} has {TOKENS_MAX} tokens already"))
+                .with_hint("drop those that are not used any more"));
+        }
+        tokens.insert(name.to_string(), token);
+        Ok(format!("token {name} of {user}: created"))
     }
 
     fn drop_role(&mut self, name: &str, if_exists: bool) -> Result<String> {
