@@ -22,7 +22,7 @@ use futures::TryStreamExt;
 use crate::engine::harness::{Lake, lines};
 
 /// Tables and views of a small store, by seller where that can be.
-const STORE: [&str; 12] = [
+const STORE: [&str; 13] = [
     "CREATE TABLE s.sales (seller_id VARCHAR, product VARCHAR, city VARCHAR, buyer VARCHAR, amount INT, day DATE)",
     "CREATE TABLE s.cities (city VARCHAR, state VARCHAR)",
     "CREATE MATERIALIZED VIEW s.clean AS SELECT seller_id AS shop, product, upper(city) AS city, buyer, amount, day \
@@ -42,6 +42,8 @@ const STORE: [&str; 12] = [
     "CREATE MATERIALIZED VIEW s.total AS SELECT count(*) AS sales, sum(amount) AS revenue FROM s.clean",
     "CREATE MATERIALIZED VIEW s.overall AS SELECT shop, product, rank() OVER (PARTITION BY product ORDER BY revenue DESC) \
      AS place FROM s.by_product",
+    "CREATE MATERIALIZED VIEW s.rivals AS SELECT a.shop, b.product, b.revenue FROM s.by_product a \
+     JOIN s.by_product b ON a.product = b.product",
     "CREATE MATERIALIZED VIEW s.top AS SELECT shop, product, revenue FROM s.by_product ORDER BY revenue DESC, shop, product \
      LIMIT 3",
 ];
@@ -50,7 +52,7 @@ const STORE: [&str; 12] = [
 const APART: [&str; 7] = ["clean", "by_product", "with_state", "ranked", "best", "returning", "shops"];
 
 /// Views that do not.
-const MIXED: [&str; 3] = ["total", "overall", "top"];
+const MIXED: [&str; 4] = ["total", "overall", "rivals", "top"];
 
 const SELLERS: [&str; 3] = ["S1", "S2", "S3"];
 
