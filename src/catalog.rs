@@ -3,6 +3,8 @@
 pub mod access;
 pub mod definitions;
 pub mod guard;
+mod memory;
+mod numbered;
 mod optimizer;
 pub mod policy;
 pub mod principal;

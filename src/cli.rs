@@ -8,12 +8,14 @@
 //! ```
 
 pub mod backfill;
+pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod figures;
 pub mod format;
 pub mod kinesis;
 pub mod lake;
+pub mod plan;
 pub mod progress;
 pub mod prompt;
 pub mod quiet;
@@ -29,7 +31,7 @@ pub mod traffic;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::error::{Error, ErrorKind, Result};
 use terminal::Terminal;
 
@@ -42,6 +44,8 @@ flash keeps SQL views over a stream of events fresh, incrementally and exactly o
   flash explain gold.kpis --lake flash-demo
 
 Your own views:
+  flash check --project sql                    every mistake, and how each view will be refreshed
+  flash plan --project sql --lake lake         what would change in a lake
   flash run --project sql --lake lake          keep the views of sql/<schema>/<name>.sql fresh, and serve them
   flash status --lake lake                     where every view stands
   flash sql --lake lake                        a prompt
@@ -70,6 +74,10 @@ enum Verb {
     Demo(demo::Args),
     /// Keep the views of a project fresh, and serve them
     Run(run::Args),
+    /// Compile a project without a lake: every mistake, and how each view will be refreshed
+    Check(check::Args),
+    /// Show what applying a project to a lake would change; exit code 2 when something would
+    Plan(plan::Args),
     /// Make lifelike shopping events: into a file, or into a Kinesis stream
     Simulate(simulate::Args),
     /// Serve a Kinesis stream from memory, to develop and test against
@@ -95,16 +103,12 @@ pub struct Context {
     pub terminal: Terminal,
 }
 
-/// Stack of each thread. Planning of SQL recurses, and a statement as long as the parser lets it be clones its tree by
-/// recursion: about 5 kB for each of 1,000 operators. The default of 2 MiB is short for it.
-pub const STACK_BYTES: usize = 8 * 1024 * 1024;
-
-/// Carry out the command line, in a runtime of its own. (Not async: what an async function does is compiled again in
-/// every crate that awaits it, and the binary would take minutes.)
+/// Carry out the command line, in a runtime of its own; the exit code. (Not async: what an async function does is compiled
+/// again in every crate that awaits it, and the binary would take minutes.)
 ///
 /// # Errors
 /// Any kind; `Error::render` is meant for the user and `Error::exit_code` for the shell.
-pub fn start(cli: Cli, config: Config) -> Result<()> {
+pub fn start(cli: Cli, config: Config) -> Result<u8> {
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
         .with_writer(std::io::stderr)
@@ -112,16 +116,18 @@ pub fn start(cli: Cli, config: Config) -> Result<()> {
         .init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .thread_stack_size(STACK_BYTES)
+        .thread_stack_size(config::STACK_BYTES)
         .build()
         .map_err(|error| Error::new(ErrorKind::Internal, format!("no runtime: {error}")))?
         .block_on(run(cli, config))
 }
 
-async fn run(cli: Cli, config: Config) -> Result<()> {
+async fn run(cli: Cli, config: Config) -> Result<u8> {
     let terminal = Terminal::new(config.color);
     let context = Context { config, terminal };
-    match cli.verb {
+    let done = match cli.verb {
+        Some(Verb::Plan(args)) => return plan::run(&context, args).await,
+        Some(Verb::Check(args)) => check::run(&context, args).await,
         None => context.terminal.data(GUIDE),
         Some(Verb::Demo(args)) => demo::run(&context, args).await,
         Some(Verb::Run(args)) => run::run(&context, args).await,
@@ -132,7 +138,8 @@ async fn run(cli: Cli, config: Config) -> Result<()> {
         Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
         Some(Verb::Status(args)) => status::run(&context, args).await,
-    }
+    };
+    done.map(|()| 0)
 }
 
 #[cfg(test)]

@@ -21,6 +21,10 @@ pub const SLICE_RECORDS_MAX: usize = 250_000;
 /// The least that a slice limit may be set to: one full Kinesis record (10 MiB) must fit.
 const SLICE_PAYLOAD_BYTES_MIN: usize = 16 * 1024 * 1024;
 
+/// Stack of each thread. Planning of SQL recurses, and a statement as long as the parser lets it be clones its tree by
+/// recursion: about 5 kB for each of 1,000 operators. The default of 2 MiB is short for it.
+pub const STACK_BYTES: usize = 8 * 1024 * 1024;
+
 /// Settings of the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

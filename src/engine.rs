@@ -6,6 +6,7 @@
 mod access;
 mod apply;
 mod audit;
+pub mod audit_log;
 pub mod backfill;
 mod dml;
 pub mod due;
@@ -15,6 +16,8 @@ pub mod fit;
 pub mod ingest;
 mod losses;
 pub mod parameters;
+pub mod plan;
+mod rules;
 mod sessions;
 mod statements;
 

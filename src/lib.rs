@@ -3,7 +3,7 @@
 //! ```text
 //!  6  cli
 //!  5  scheduler   server (flight, http)   project (sql/ files -> objects)
-//!  4  engine      (definitions, passes, statements)
+//!  4  engine      (definitions, passes, statements)   dashboard (questions, tiles)
 //!  3  refresh     (normalize, classify, append, merge_state, full, explain)
 //!  2  catalog     (objects, lineage, principals, sessions, system tables)
 //!  1  parser      source (kinesis, embedded, files, producer)    storage (delta)    simulator
@@ -16,6 +16,7 @@ pub mod aws;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod dashboard;
 pub mod engine;
 pub mod epoch;
 pub mod error;

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         return ExitCode::from(INTERNAL_ERROR);
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) if error.message() == cli::terminal::OUTPUT_CLOSED => ExitCode::SUCCESS,
         Err(error) => {
             eprint!("{}", error.render());
@@ -39,6 +39,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
+fn run(cli: Cli) -> Result<u8> {
     cli::start(cli, Config::from_env()?)
 }

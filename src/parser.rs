@@ -42,7 +42,7 @@ pub use access::PUBLIC;
 pub use ast::{
     AccessStatement, AlterAction, AlterMaterializedView, Column, CreateMaterializedView, CreateReference, CreateSource,
     CreateTable, Drop, DropKind, Expectation, GrantOn, GrantWhat, Insert, OnViolation, Parsed, PartitionBy, Privilege,
-    Refresh, RefreshMode, Secret, SourceFormat, Statement, UserChange, ViewOptions,
+    Refresh, RefreshMode, RoleLimits, Secret, SourceFormat, Statement, UserChange, ViewOptions,
 };
 pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, QUERY_PARTS_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
 pub use options::{INTERVAL_MS_MAX, interval_ms};
@@ -119,6 +119,15 @@ fn within<T>(text: &str, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Re
 /// The tokens of a text, white space and comments included, each with its bytes; `None` where one has no end.
 pub fn tokens(input: &str) -> Option<Vec<(Token, Range<usize>)>> {
     text::tokens(input)
+}
+
+/// Do two texts differ in nothing but white space and comments?
+pub fn same_words(one: &str, other: &str) -> bool {
+    let words = |text| {
+        let tokens = text::tokens(text)?.into_iter().map(|(token, _)| token);
+        Some(tokens.filter(|token| !matches!(token, Token::Whitespace(_))).collect::<Vec<_>>())
+    };
+    one == other || words(one).is_some_and(|words_of_one| words(other) == Some(words_of_one))
 }
 
 /// The place of a byte of `input`, for a caret. An offset past the end is the end; one inside a character is its start.

@@ -16,7 +16,7 @@
 
 pub mod embedded;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::engine::ProjectObject;
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +35,15 @@ const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// `Config` for a folder that is missing, empty or laid out differently; `Syntax` and `Definition` for what stands
 /// in the files; `Storage` for a file that cannot be read.
 pub fn load(folder: &Path) -> Result<Vec<ProjectObject>> {
-    let mut objects = Vec::new();
+    files(folder)?.iter().map(|file| load_file(file)).collect()
+}
+
+/// The files of a project folder.
+///
+/// # Errors
+/// `Config` for a folder that is missing, empty or laid out differently; `Storage`.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for schema in entries(folder).map_err(|error| no_folder(folder, &error))? {
         if schema.extension().is_some_and(|extension| extension == "sql") && schema.is_file() {
             return Err(Error::new(
@@ -49,19 +57,19 @@ pub fn load(folder: &Path) -> Result<Vec<ProjectObject>> {
         }
         for file in entries(&schema).map_err(|error| unreadable(&schema, &error))? {
             if file.extension().is_some_and(|extension| extension == "sql") {
-                objects.push(load_file(&file)?);
+                files.push(file);
             }
-            if objects.len() > OBJECTS_MAX {
+            if files.len() > OBJECTS_MAX {
                 return Err(Error::new(ErrorKind::Config, format!("{} has too many SQL files", folder.display()))
                     .with_detail(format!("the limit is {OBJECTS_MAX}")));
             }
         }
     }
-    if objects.is_empty() {
+    if files.is_empty() {
         return Err(Error::new(ErrorKind::Config, format!("no SQL files in {}", folder.display()))
             .with_hint("a project is laid out as <schema>/<name>.sql, such as silver/events.sql"));
     }
-    Ok(objects)
+    Ok(files)
 }
 
 /// Read one file of a project, whose name is its last folder and its own name.
@@ -124,7 +132,7 @@ fn beside<'a>(file: &str, location: &'a str) -> Result<&'a str> {
 }
 
 /// The entries of a folder in order, hidden ones left out.
-fn entries(folder: &Path) -> std::io::Result<Vec<std::path::PathBuf>> {
+fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

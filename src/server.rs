@@ -4,26 +4,32 @@
 //!   JDBC  ADBC  ODBC  flash sql           browser  Prometheus  Kubernetes
 //!        │ gRPC: Arrow Flight SQL               │ HTTP
 //!        ▼                                      ▼
-//!   auth: who calls ──────────────────────────────┤
+//!   listener (tls) ───────────────────────────────┤
 //!        ▼                                      ▼
-//!   flight (dispatch) ── statement ── stream   http (/, /healthz, /readyz, /metrics)
-//!        │       ├── parameters, upload         │
-//!        │       └── catalog, sql_info, xdbc    │
+//!   flight (dispatch)                          http (/, /v1/sql, /healthz, /readyz, /metrics)
+//!        │  parameters, upload, actions         │
+//!        │  catalog, sql_info, xdbc             │
 //!        ▼                                      ▼
+//!      service: who calls (auth, jwt, sessions), turns, statements, results (stream)
+//!        ▼
 //!      Backend: session, execute, describe, ingest, kind, published, status      (the engine)
 //! ```
 //!
-//! Both listeners come from outside and accept loopback addresses only, because there is no TLS yet. In a lake without
-//! users everybody who can connect is [`crate::catalog::Principal::local`]: a user name or a token is accepted and answered
-//! then, so that drivers which insist on one can connect. With users, every call says who it is from (`auth`).
+//! In a lake without users everybody on this machine is [`crate::catalog::Principal::local`]: a user name or a token is
+//! accepted and answered then, so that drivers which insist on one can connect. With users, every call says who it is from
+//! (`auth`). Beyond loopback there is TLS (`listener`).
 
 mod actions;
+mod audit_log;
 mod auth;
 mod catalog;
 mod flight;
 mod handles;
 mod http;
+mod jws;
+mod jwt;
 mod limits;
+mod listener;
 mod page;
 mod parameters;
 mod service;
@@ -32,23 +38,24 @@ mod sql_info;
 mod statement;
 mod status;
 mod stream;
+mod tls;
+mod turns;
 mod upload;
 mod wire;
+mod workers;
 mod xdbc;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::prelude::SessionContext;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Principal;
 use crate::catalog::access::Access;
+use crate::engine::audit_log::AuditEntry;
 use crate::engine::ingest::Ingest;
 use crate::engine::parameters::Described;
 use crate::engine::{Answer, Engine, ObjectKind, ViewStatus};
@@ -56,9 +63,13 @@ use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 
-pub use flight::serve as serve_flight_with;
-pub use http::serve as serve_http_with;
+pub use flight::serve as serve_flight;
+pub use http::serve as serve_http;
+pub use jwt::{Issuer, IssuerOptions};
 pub use limits::Limits;
+pub use listener::{Connection, Listener, Peer, Security, bind};
+pub use service::{Embedding, Identity, Service};
+pub use tls::{Tls, TlsFiles};
 
 /// What the server asks of an engine. [`Engine`] is the implementor; tests have one over tables in memory.
 #[async_trait]
@@ -91,6 +102,14 @@ pub trait Backend: Send + Sync + 'static {
     /// `Unauthenticated`, `Storage`.
     async fn token_principal(&self, _token: &str) -> Result<Principal> {
         Err(Error::new(ErrorKind::Unauthenticated, "there are no tokens"))
+    }
+
+    /// See [`Engine::log_audit`]; without a lake there is no log.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn log_audit(&self, _entries: &[AuditEntry]) -> Result<()> {
+        Ok(())
     }
 
     /// See [`Engine::execute_with`].
@@ -169,6 +188,10 @@ impl Backend for Engine {
         Engine::token_principal(self, token).await
     }
 
+    async fn log_audit(&self, entries: &[AuditEntry]) -> Result<()> {
+        Engine::log_audit(self, entries).await
+    }
+
     fn kind(&self, name: &TableName) -> Option<ObjectKind> {
         Engine::kind(self, name)
     }
@@ -184,62 +207,4 @@ impl Backend for Engine {
     async fn status(&self) -> Result<Vec<ViewStatus>> {
         Engine::status(self).await
     }
-}
-
-/// Refuse every address that is not loopback.
-///
-/// # Errors
-/// `Config`.
-pub fn loopback_only(addr: SocketAddr) -> Result<()> {
-    if addr.ip().is_loopback() {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Config, format!("{addr} is not a loopback address"))
-        .with_detail(
-            "there is no log-in and no TLS yet, so everybody who reaches the port could read and change everything",
-        )
-        .with_hint("use 127.0.0.1 or [::1], and an SSH tunnel from elsewhere; log-in and TLS come first"))
-}
-
-/// Listen on `addr`, which must be loopback. `flag` is the option that the user set it with (`--flight`, `--http`).
-///
-/// # Errors
-/// `Config` for an address that is not loopback or cannot be had, `AlreadyExists` for a port in use.
-pub async fn bind(addr: SocketAddr, flag: &str) -> Result<TcpListener> {
-    loopback_only(addr).map_err(|error| error.context(flag))?;
-    TcpListener::bind(addr).await.map_err(|error| {
-        let port_zero = SocketAddr::new(addr.ip(), 0);
-        match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                Error::new(ErrorKind::AlreadyExists, format!("{flag}: port {} of {} is in use", addr.port(), addr.ip()))
-                    .with_hint(format!(
-                        "stop the other process, or choose another port: {flag} {port_zero} takes a free one"
-                    ))
-            }
-            _ => {
-                Error::new(ErrorKind::Config, format!("{flag}: cannot listen on {addr}")).with_detail(error.to_string())
-            }
-        }
-    })
-}
-
-/// Serve Arrow Flight SQL until `shutdown`; running queries are then cancelled.
-///
-/// # Errors
-/// `Internal` when the listener fails.
-pub async fn serve_flight(listener: TcpListener, engine: Arc<Engine>, shutdown: CancellationToken) -> Result<()> {
-    serve_flight_with(listener, engine, Limits::default(), shutdown).await
-}
-
-/// Serve the status page, health and metrics over HTTP until `shutdown`. `flight` is where Flight SQL listens.
-///
-/// # Errors
-/// `Internal` when the listener fails.
-pub async fn serve_http(
-    listener: TcpListener,
-    engine: Arc<Engine>,
-    flight: Option<SocketAddr>,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    serve_http_with(listener, engine, flight, shutdown).await
 }

@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Principal;
 use crate::catalog::principal::{Granted, Rights};
-use crate::error::{Error, ErrorKind, Result};
+use crate::catalog::{Principal, numbered};
+use crate::error::Result;
 use crate::name::TableName;
-use crate::parser::{GrantOn, PUBLIC, Privilege};
+use crate::parser::{GrantOn, PUBLIC, Privilege, RoleLimits};
 use crate::storage::Storage;
 
 pub use change::Changed;
@@ -51,7 +51,7 @@ pub struct Access {
 }
 
 /// Somebody.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The password's Argon2id hash, as a PHC string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +70,9 @@ pub struct User {
     /// Tokens by name.
     #[serde(default)]
     pub tokens: BTreeMap<String, Token>,
+    /// What they may use.
+    #[serde(default)]
+    pub limits: RoleLimits,
 }
 
 /// A personal access token.
@@ -82,6 +85,13 @@ pub struct Token {
     pub expires_us: Option<i64>,
 }
 
+impl Token {
+    /// It is the token of this digest, and not expired.
+    fn holds(&self, digest: &str, now_us: i64) -> bool {
+        self.hash == digest && self.expires_us.is_none_or(|until| now_us < until)
+    }
+}
+
 /// A set of rights.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Role {
@@ -91,6 +101,9 @@ pub struct Role {
     /// Its own rights.
     #[serde(default)]
     pub grants: BTreeSet<Grant>,
+    /// What each of those who have it may use.
+    #[serde(default)]
+    pub limits: RoleLimits,
 }
 
 /// A right on a table, or on all of a schema.
@@ -131,14 +144,7 @@ impl Access {
     /// # Errors
     /// `Storage`, `Corrupt`.
     pub async fn load(storage: &dyn Storage) -> Result<Self> {
-        match storage.list_newest(FOLDER, 1).await?.first() {
-            None => Ok(Self::default()),
-            Some(name) => {
-                let path = format!("{FOLDER}/{name}");
-                let bytes = storage.get(&path).await?;
-                serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
-            }
-        }
+        numbered::load(storage, FOLDER).await
     }
 
     /// Write `self` as the record after `self.number`.
@@ -147,12 +153,7 @@ impl Access {
     /// `Conflict` when another process has written it; `Storage`.
     pub async fn save(&mut self, storage: &dyn Storage) -> Result<()> {
         self.number += 1;
-        let path = format!("{FOLDER}/{:020}.json", self.number);
-        match storage.put_if_absent(&path, serde_json::to_vec_pretty(self)?).await? {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Conflict, "another process has changed the users of this lake")
-                .with_hint("one process writes a lake; stop the other one, or use its server")),
-        }
+        numbered::save(storage, FOLDER, self.number, self, "users").await
     }
 
     /// Nobody has to say who they are.
@@ -164,13 +165,15 @@ impl Access {
     pub fn principal(&self, name: &str) -> Option<Principal> {
         let user = self.users.get(name).filter(|user| user.enabled)?;
         let roles = self.closure(&user.roles);
+        let of_roles = roles.iter().filter_map(|role| self.roles.get(role)).map(|role| role.limits);
+        let limits = of_roles.fold(user.limits, RoleLimits::and);
         if roles.contains(ADMIN) {
-            return Some(Principal { subject: name.into(), rights: Rights::All });
+            return Some(Principal { subject: name.into(), rights: Rights::All, limits });
         }
         let of_roles = roles.iter().filter_map(|role| self.roles.get(role)).flat_map(|role| role.grants.iter());
         let grants = of_roles.chain(&user.grants).cloned().collect();
         let granted = Granted { roles, grants, attributes: user.attributes.clone() };
-        Some(Principal { subject: name.into(), rights: Rights::Granted(granted.into()) })
+        Some(Principal { subject: name.into(), rights: Rights::Granted(granted.into()), limits })
     }
 
     /// These roles, those that they have, and so on, and the one that everybody has.
@@ -197,9 +200,9 @@ impl Access {
 
     /// What a log-in rested on is still there: the same password, or a token that holds.
     pub fn stands(&self, user: &str, basis: &str, now_us: i64) -> bool {
-        let holds = |token: &Token| token.hash == basis && token.expires_us.is_none_or(|until| now_us < until);
-        let tokens = self.users.get(user).is_some_and(|user| user.tokens.values().any(holds));
-        tokens || self.password_basis(user).as_deref() == Some(basis)
+        let tokens = self.users.get(user).into_iter().flat_map(|user| user.tokens.values());
+        tokens.into_iter().any(|token| token.holds(basis, now_us))
+            || self.password_basis(user).as_deref() == Some(basis)
     }
 
     /// Without what was given to, or said of, an object of this name; policies and masks stay, which only hide.
@@ -215,7 +218,7 @@ impl Access {
     /// Whose token this is, if it still holds.
     pub fn token_owner(&self, token: &str, now_us: i64) -> Option<&str> {
         let hash = secret::digest(token);
-        let holds = |token: &Token| token.hash == hash && token.expires_us.is_none_or(|until| now_us < until);
-        self.users.iter().find(|(_, user)| user.tokens.values().any(holds)).map(|(name, _)| name.as_str())
+        let owns = |user: &User| user.tokens.values().any(|token| token.holds(&hash, now_us));
+        self.users.iter().find(|(_, user)| owns(user)).map(|(name, _)| name.as_str())
     }
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::catalog::numbered;
+use crate::error::Result;
 use crate::name::TableName;
 use crate::storage::Storage;
 
@@ -66,14 +67,7 @@ impl Definitions {
     /// # Errors
     /// `Storage`, `Corrupt`.
     pub async fn load(storage: &dyn Storage) -> Result<Self> {
-        match storage.list_newest(FOLDER, 1).await?.first() {
-            None => Ok(Self::default()),
-            Some(name) => {
-                let path = format!("{FOLDER}/{name}");
-                let bytes = storage.get(&path).await?;
-                serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
-            }
-        }
+        numbered::load(storage, FOLDER).await
     }
 
     /// Write `self` as the record after `self.number`.
@@ -82,12 +76,7 @@ impl Definitions {
     /// `Conflict` when another process has written it; `Storage`.
     pub async fn save(&mut self, storage: &dyn Storage) -> Result<()> {
         self.number += 1;
-        let path = format!("{FOLDER}/{:020}.json", self.number);
-        match storage.put_if_absent(&path, serde_json::to_vec_pretty(self)?).await? {
-            true => Ok(()),
-            false => Err(Error::new(ErrorKind::Conflict, "another process has changed the definitions of this lake")
-                .with_hint("one process writes a lake; stop the other one, or use its server")),
-        }
+        numbered::save(storage, FOLDER, self.number, self, "definitions").await
     }
 
     /// A hash of all objects, for epoch records.

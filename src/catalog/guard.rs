@@ -104,19 +104,13 @@ impl TableProvider for Guarded {
             plan = plan.project(schema.fields().iter().map(|field| column(field.name())))?;
         }
         let plan = plan.limit(0, limit)?.build()?;
-        let inner = state.create_physical_plan(&plan).await.map_err(|error| self.silenced(&error))?;
+        let inner = state.create_physical_plan(&plan).await.map_err(|error| silenced(&self.name, &error))?;
         // How many parts there are follows from files and rows of everybody.
         let inner: Arc<dyn ExecutionPlan> = match inner.output_partitioning().partition_count() {
             1 => inner,
             _ => Arc::new(CoalescePartitionsExec::new(inner)),
         };
         Ok(Arc::new(Barrier::new(self.name.clone(), inner, schema)))
-    }
-}
-
-impl Guarded {
-    fn silenced(&self, error: &DataFusionError) -> DataFusionError {
-        silenced(&self.name, error)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::catalog::access::Grant;
 use crate::error::{Error, ErrorKind};
 use crate::name::TableName;
-use crate::parser::{GrantOn, Privilege};
+use crate::parser::{GrantOn, Privilege, RoleLimits};
 
 /// The one on whose behalf a session runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Principal {
     pub subject: String,
     /// What they may do and see.
     pub rights: Rights,
+    /// What they may use.
+    pub limits: RoleLimits,
 }
 
 /// What a principal may do and see.
@@ -40,12 +42,12 @@ pub struct Granted {
 impl Principal {
     /// The refresher and the operator at the keyboard.
     pub fn system() -> Self {
-        Self { subject: "system".into(), rights: Rights::All }
+        Self { subject: "system".into(), rights: Rights::All, limits: RoleLimits::default() }
     }
 
     /// Somebody on this machine, in a lake without users.
     pub fn local() -> Self {
-        Self { subject: "local".into(), rights: Rights::All }
+        Self { subject: "local".into(), rights: Rights::All, limits: RoleLimits::default() }
     }
 
     /// May do everything.

@@ -5,6 +5,7 @@
 //!     ├─ planning_session   empty tables: to compile a view
 //!     ├─ refresh            the base itself: plans carry their own providers
 //!     └─ session_over       tables pinned to one published epoch: for a Principal's queries
+//!           └─ session_within   rows that such a session gave, for further queries over them
 //! ```
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use crate::catalog::{Principal, optimizer, policy};
+use crate::catalog::{Principal, memory, optimizer, policy};
 use crate::error::Result;
 use crate::name::TableName;
 use crate::storage::Storage;
@@ -130,8 +131,23 @@ pub fn catalog_of(tables: BTreeMap<TableName, Arc<dyn TableProvider>>) -> Result
 /// A session for queries of this principal over this catalog. Sessions do not see each other's settings.
 pub fn session_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>, principal: &Principal) -> SessionContext {
     let mut state = state_over(base, catalog);
+    if let Some(bytes_max) = principal.limits.memory_bytes_max {
+        let runtime = memory::capped(base.runtime_env(), usize::try_from(bytes_max).unwrap_or(usize::MAX));
+        state = SessionStateBuilder::new_from_existing(state).with_runtime_env(runtime).build();
+    }
     policy::register(&mut state, principal);
     SessionContext::new_with_state(state)
+}
+
+/// A session of the same principal over nothing but these tables, whose plans have one partition: for rows in memory.
+///
+/// # Errors
+/// `Definition` for a name that cannot be registered.
+pub fn session_within(
+    session: &SessionContext,
+    tables: BTreeMap<TableName, Arc<dyn TableProvider>>,
+) -> Result<SessionContext> {
+    Ok(SessionContext::new_with_state(state_over(&serial(&session.state()), catalog_of(tables)?)))
 }
 
 fn state_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionState {

@@ -10,6 +10,7 @@
 //!  users, roles         who there is: roles, attributes, tokens by name; no secrets
 //!  grants               one row a right
 //!  policies, masks      one row each
+//!  audit_log            one row a log-in or statement (a table of the lake, see `engine::audit_log`)
 //! ```
 //!
 //! All of it is read from the definitions and the published records; there is no other history.
@@ -108,7 +109,8 @@ pub fn access_tables(access: &Access) -> Result<BTreeMap<TableName, Arc<dyn Tabl
         .flag("has_password", users.iter().map(|(_, user)| user.password.is_some()))
         .text("roles", users.iter().map(|(_, user)| list(&user.roles)))
         .text("attributes", users.iter().map(|(_, user)| attributes(user)))
-        .text("tokens", users.iter().map(|(_, user)| tokens(user)));
+        .text("tokens", users.iter().map(|(_, user)| tokens(user)))
+        .text("limits", users.iter().map(|(_, user)| Some(user.limits.to_string())));
     let roles = access.roles.iter().collect::<Vec<_>>();
     let of_roles = roles.iter().flat_map(|(name, role)| role.grants.iter().map(move |grant| (*name, grant)));
     let of_users = access.users.iter().flat_map(|(name, user)| user.grants.iter().map(move |grant| (name, grant)));
@@ -123,7 +125,8 @@ pub fn access_tables(access: &Access) -> Result<BTreeMap<TableName, Arc<dyn Tabl
         .text("object_name", grants.iter().map(|(_, grant)| Some(on(grant))));
     let roles = Table::default()
         .text("role_name", roles.iter().map(|(name, _)| Some((*name).clone())))
-        .text("roles", roles.iter().map(|(_, role)| list(&role.roles)));
+        .text("roles", roles.iter().map(|(_, role)| list(&role.roles)))
+        .text("limits", roles.iter().map(|(_, role)| Some(role.limits.to_string())));
     let policies = access.policies.iter();
     let policies = policies.flat_map(|(table, named)| named.iter().map(move |(name, policy)| (table, name, policy)));
     let policies = policies.collect::<Vec<_>>();

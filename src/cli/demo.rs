@@ -14,14 +14,13 @@ mod live;
 mod settings;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use super::figures::{Books, Figures};
 use super::progress::Progress;
-use super::serve::{self, Addresses, Listeners};
+use super::serve::{self, Addresses};
 use super::terminal::{Look, Terminal, grouped};
 use super::traffic::{self, Flags};
 use super::{Context, lake};
@@ -50,12 +49,8 @@ pub struct Args {
     lake: String,
     #[command(flatten)]
     traffic: Flags,
-    /// Serve Arrow Flight SQL here; loopback only [default: 127.0.0.1:50051; with --once: nowhere]
-    #[arg(long, value_name = "ADDR", value_parser = serve::address)]
-    flight: Option<SocketAddr>,
-    /// Serve the status page, /healthz and /metrics here; loopback only [default: 127.0.0.1:8080; with --once: nowhere]
-    #[arg(long, value_name = "ADDR", value_parser = serve::address)]
-    http: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: serve::Flags,
     /// Load the history, refresh everything, print the key figures, and end
     #[arg(long)]
     once: bool,
@@ -80,11 +75,7 @@ struct Demo {
 pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     let wanted = args.traffic.options()?;
-    let listeners = Listeners::bind(
-        serve::wanted(args.flight, serve::FLIGHT, args.once),
-        serve::wanted(args.http, serve::HTTP, args.once),
-    )
-    .await?;
+    let listeners = args.serving.bind(args.once).await?;
     let storage = lake::storage(&args.lake).await?;
     let options = settings::of_lake(storage.as_ref(), &wanted, terminal).await?;
     let stream = EmbeddedKinesis::start(EmbeddedOptions::default()).await?;
@@ -93,7 +84,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     engine.apply(&embedded()?).await?;
     let shutdown = serve::shutdown_on_signals(terminal)?;
     let addresses = listeners.addresses();
-    let servers = listeners.start(&engine, &shutdown);
+    let servers = listeners.start(&engine, &shutdown)?;
     let demo = Demo { terminal, engine, stream, options, shutdown: shutdown.clone() };
     let result = demo.run(&args, addresses).await;
     shutdown.cancel();
@@ -178,17 +169,18 @@ impl Demo {
 fn connect_text(terminal: &Terminal, lake: &str, addresses: Addresses) -> String {
     let strong = |text: &str| terminal.paint(Look::Strong, text);
     let mut lines = vec![String::new()];
-    if let Some(at) = addresses.flight {
-        lines.push(format!("  {}  grpc://{at}", strong("Flight SQL")));
-        lines.push(format!("    SQL     flash sql --server grpc://{at} -c 'SELECT * FROM gold.top_products'"));
-        lines.push(format!("    JDBC    jdbc:arrow-flight-sql://{at}/?useEncryption=false"));
+    if let (Some(at), Some(url)) = (addresses.flight, addresses.flight_url()) {
+        lines.push(format!("  {}  {url}", strong("Flight SQL")));
+        lines.push(format!("    SQL     flash sql --server {url} -c 'SELECT * FROM gold.top_products'"));
+        lines.push(format!("    JDBC    jdbc:arrow-flight-sql://{at}/?useEncryption={}", addresses.secure));
         lines.push("    Python  pip install adbc-driver-flightsql pyarrow".into());
         lines.push("            from adbc_driver_flightsql import dbapi".into());
-        lines.push(format!("            with dbapi.connect(\"grpc://{at}\") as c, c.cursor() as q:"));
+        lines.push(format!("            with dbapi.connect(\"{url}\") as c, c.cursor() as q:"));
         lines.push("                print(q.execute(\"SELECT * FROM gold.kpis\").fetch_arrow_table())".into());
     }
-    if let Some(at) = addresses.http {
-        lines.push(format!("  {}  http://{at}/", strong("status page")));
+    if let Some(url) = addresses.http_url() {
+        lines.push(format!("  {}  {url}", strong("dashboard")));
+        lines.push(format!("    HTTP    curl {url}v1/sql -d 'SELECT * FROM gold.kpis'"));
     }
     lines.push(format!("  {}  {lake}/<schema>/<view>, Delta tables for any reader", strong("the lake")));
     lines.push(format!(
@@ -204,10 +196,10 @@ mod tests {
     #[test]
     fn the_words_say_where_to_connect() {
         let plain = Terminal { live: false, stdout_is_terminal: false, stdin_is_terminal: false };
-        let addresses = Addresses { flight: serve::address("127.0.0.1:7").ok(), http: None };
+        let addresses = Addresses { flight: serve::address("127.0.0.1:7").ok(), http: None, secure: false };
         let text = connect_text(&plain, "flash-demo", addresses);
         assert!(text.contains("grpc://127.0.0.1:7"), "{text}");
         assert!(text.contains("jdbc:arrow-flight-sql://127.0.0.1:7/?useEncryption=false"), "{text}");
-        assert!(!text.contains("status page"), "{text}");
+        assert!(!text.contains("dashboard"), "{text}");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::Context;
 use super::serve;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::server;
 use crate::source::embedded::{EmbeddedKinesis, EmbeddedOptions};
 
@@ -37,6 +37,11 @@ pub struct Args {
 /// `Config` for an address that is not loopback, `Source` when the port is taken.
 pub async fn run(context: &Context, args: Args) -> Result<()> {
     let stop = serve::shutdown_on_signals(context.terminal)?;
+    if !args.listen.ip().is_loopback() {
+        return Err(Error::new(ErrorKind::Config, format!("--listen: {} is not a loopback address", args.listen))
+            .with_detail("the stream has no log-in: everybody who reaches it could read and write it")
+            .with_hint("use 127.0.0.1 or [::1]"));
+    }
     let listener = server::bind(args.listen, "--listen").await?;
     let options = EmbeddedOptions {
         stream: args.stream,

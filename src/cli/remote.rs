@@ -5,6 +5,8 @@
 //!                                           └ app_metadata: what a change did, for people
 //! ```
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
@@ -17,13 +19,24 @@ use arrow_flight::sql::client::FlightSqlServiceClient;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::TryStreamExt;
+use hyper_util::rt::TokioIo;
+use rustls_platform_verifier::Verifier;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::metadata::AsciiMetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status};
 
 use crate::error::{Error, ErrorKind, Result};
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Where a server listens when the address does not say.
+const PORT: u16 = 50051;
 
 /// A connection to a running server.
 #[derive(Debug)]
@@ -71,21 +84,97 @@ impl std::fmt::Debug for Login {
     }
 }
 
+/// By what the server is known over TLS, and this client. Files are PEM.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Who signs the server's certificate; this machine's authorities without it.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Trust {
+    fn config(&self) -> Result<ClientConfig> {
+        let broken = |error: tokio_rustls::rustls::Error| {
+            Error::new(ErrorKind::Config, "TLS cannot be set up").with_detail(error.to_string())
+        };
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = builder.map_err(broken)?;
+        let builder = match &self.ca {
+            None => {
+                let verifier = Arc::new(Verifier::new(provider).map_err(broken)?);
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in
+                    pem(path, CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Pem<Vec<_>>>))?
+                {
+                    roots.add(certificate).map_err(broken)?;
+                }
+                builder.with_root_certificates(roots)
+            }
+        };
+        let mut config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((path, key)) => {
+                let chain = pem(path, CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Pem<Vec<_>>>))?;
+                let key = pem(key, PrivateKeyDer::from_pem_file(key))?;
+                builder.with_client_auth_cert(chain, key).map_err(broken)?
+            }
+        };
+        config.alpn_protocols.push(b"h2".to_vec());
+        Ok(config)
+    }
+}
+
+type Pem<T> = std::result::Result<T, tokio_rustls::rustls::pki_types::pem::Error>;
+
+fn pem<T>(path: &Path, read: Pem<T>) -> Result<T> {
+    read.map_err(|error| {
+        Error::new(ErrorKind::Config, format!("{} cannot be used", path.display())).with_detail(error.to_string())
+    })
+}
+
+/// A channel whose connections are TLS of this configuration.
+async fn secure(endpoint: Endpoint, config: ClientConfig) -> std::result::Result<Channel, tonic::transport::Error> {
+    let tls = TlsConnector::from(Arc::new(config));
+    let connect = move |uri: Uri| {
+        let tls = tls.clone();
+        async move {
+            let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+            let name = ServerName::try_from(host.to_string()).map_err(std::io::Error::other)?;
+            let tcp = TcpStream::connect((host, uri.port_u16().unwrap_or(PORT))).await?;
+            tcp.set_nodelay(true)?;
+            tls.connect(name, tcp).await.map(TokioIo::new)
+        }
+    };
+    endpoint.connect_with_connector(tower::service_fn(connect)).await
+}
+
 impl Remote {
-    /// Connect to `grpc://host:port`.
+    /// Connect to `grpc://host:port`, or with TLS to `grpc+tls://host:port`.
     ///
     /// # Errors
     /// `Config` for an address that is not one, `Transient` when nothing answers there, `Unauthenticated`.
-    pub async fn connect(server_url: &str, login: &Login) -> Result<Self> {
-        let address = address(server_url)?;
+    pub async fn connect(server_url: &str, login: &Login, trust: &Trust) -> Result<Self> {
+        let (address, with_tls) = address(server_url)?;
         let endpoint = Endpoint::from_shared(address)
             .map_err(|error| not_an_address(server_url).with_detail(error.to_string()))?
             .connect_timeout(CONNECT_TIME_MAX)
             .tcp_nodelay(true);
-        let channel = endpoint.connect().await.map_err(|error| {
+        let connected = match with_tls {
+            false => endpoint.connect().await,
+            true => secure(endpoint, trust.config()?).await,
+        };
+        let channel = connected.map_err(|error| {
             Error::new(ErrorKind::Transient, format!("no server answers at {server_url}"))
                 .with_detail(root_cause(&error))
-                .with_hint("start one with flash run or flash demo, or check the address")
+                .with_hint(match with_tls {
+                    true => "is its certificate signed by an authority that this machine knows? --tls-ca names another",
+                    false => "start one with flash run or flash demo, or check the address; with TLS it is grpc+tls://",
+                })
         })?;
         let inner = FlightServiceClient::new(channel).max_decoding_message_size(usize::MAX);
         let mut client = FlightSqlServiceClient::new_from_inner(inner);
@@ -137,7 +226,7 @@ async fn handshake(client: &mut FlightServiceClient<Channel>, user: &str, passwo
 /// # Errors
 /// As [`Remote::connect`] and [`Remote::query`].
 pub async fn query(server_url: &str, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>, Option<u64>)> {
-    let reply = Remote::connect(server_url, &Login::Anonymous).await?.query(sql).await?;
+    let reply = Remote::connect(server_url, &Login::Anonymous, &Trust::default()).await?.query(sql).await?;
     Ok((reply.schema, reply.batches, reply.rows_affected))
 }
 
@@ -146,21 +235,22 @@ fn count(batches: &[RecordBatch]) -> Option<u64> {
     u64::try_from(column.as_primitive_opt::<Int64Type>()?.iter().next()??).ok()
 }
 
-fn address(server_url: &str) -> Result<String> {
+/// Where to connect, and whether with TLS.
+fn address(server_url: &str) -> Result<(String, bool)> {
     let (scheme, rest) = server_url.split_once("://").ok_or_else(|| not_an_address(server_url))?;
     let host = rest.trim_end_matches('/');
     match scheme {
         _ if host.is_empty() || host.contains('/') => Err(not_an_address(server_url)),
-        "grpc" | "grpc+tcp" | "http" => Ok(format!("http://{host}")),
-        "grpc+tls" | "https" => Err(Error::new(ErrorKind::Config, format!("{server_url}: TLS is not supported yet"))
-            .with_hint("use grpc:// and, from another machine, an SSH tunnel")),
+        "grpc" | "grpc+tcp" | "http" => Ok((format!("http://{host}"), false)),
+        // TLS is put under it by the connector.
+        "grpc+tls" | "https" => Ok((format!("http://{host}"), true)),
         _ => Err(not_an_address(server_url)),
     }
 }
 
 fn not_an_address(server_url: &str) -> Error {
     Error::new(ErrorKind::Config, format!("\"{server_url}\" is not the address of a server"))
-        .with_hint("write grpc://host:port, such as grpc://127.0.0.1:50051")
+        .with_hint("write grpc://host:port, such as grpc://127.0.0.1:50051, or grpc+tls://host:port")
 }
 
 fn from_flight(error: FlightError) -> Error {
@@ -202,9 +292,10 @@ mod tests {
 
     #[test]
     fn addresses_are_understood_or_refused_with_a_hint() {
-        assert_eq!(address("grpc://127.0.0.1:50051").unwrap(), "http://127.0.0.1:50051");
-        assert_eq!(address("grpc+tcp://[::1]:1/").unwrap(), "http://[::1]:1");
-        for wrong in ["127.0.0.1:50051", "grpc://", "ftp://x", "grpc://a/b", "grpc+tls://a:1"] {
+        assert_eq!(address("grpc://127.0.0.1:50051").unwrap(), ("http://127.0.0.1:50051".into(), false));
+        assert_eq!(address("grpc+tcp://[::1]:1/").unwrap(), ("http://[::1]:1".into(), false));
+        assert_eq!(address("grpc+tls://a:1").unwrap(), ("http://a:1".into(), true));
+        for wrong in ["127.0.0.1:50051", "grpc://", "ftp://x", "grpc://a/b"] {
             let error = address(wrong).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{wrong}");
             assert!(error.hint().is_some_and(|hint| hint.contains("grpc://")), "{wrong}");

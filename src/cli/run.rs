@@ -5,13 +5,12 @@
 //!  └──────────── a mistake in any of these ends it: nothing is started ┘
 //! ```
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::json;
 
 use super::progress::{Progress, StatusLine};
-use super::serve::{self, Listeners};
+use super::serve;
 use super::terminal::{Look, Terminal, grouped};
 use super::{Context, lake};
 use crate::engine::Applied;
@@ -35,12 +34,8 @@ pub struct Args {
     /// Read what is there, refresh everything, and end. Serves only where --flight or --http is given
     #[arg(long)]
     until_caught_up: bool,
-    /// Serve Arrow Flight SQL here; loopback only [default: 127.0.0.1:50051]
-    #[arg(long, value_name = "ADDR", value_parser = serve::address)]
-    flight: Option<SocketAddr>,
-    /// Serve the status page, /healthz and /metrics here; loopback only [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR", value_parser = serve::address)]
-    http: Option<SocketAddr>,
+    #[command(flatten)]
+    serving: serve::Flags,
     /// Print one JSON object at the end: epoch, epochs, records, seconds, records_per_second
     #[arg(long)]
     json: bool,
@@ -53,11 +48,7 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     let objects = project::load(&args.project)?;
-    let listeners = Listeners::bind(
-        serve::wanted(args.flight, serve::FLIGHT, args.until_caught_up),
-        serve::wanted(args.http, serve::HTTP, args.until_caught_up),
-    )
-    .await?;
+    let listeners = args.serving.bind(args.until_caught_up).await?;
     let shutdown = serve::shutdown_on_signals(terminal)?;
     let (engine, applied) = scheduler::at_start("opening the lake", &shutdown, async || {
         let engine = lake::open(context, &args.lake, lake::overrides(&args.source).await?).await?;
@@ -67,12 +58,12 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     .await?;
     announce(terminal, &applied);
     let addresses = listeners.addresses();
-    let servers = listeners.start(&engine, &shutdown);
-    if let Some(addr) = addresses.flight {
-        terminal.say(&format!("Flight SQL  grpc://{addr}   (flash sql --server grpc://{addr})"));
+    let servers = listeners.start(&engine, &shutdown)?;
+    if let Some(url) = addresses.flight_url() {
+        terminal.say(&format!("Flight SQL  {url}   (flash sql --server {url})"));
     }
-    if let Some(addr) = addresses.http {
-        terminal.say(&format!("status      http://{addr}/"));
+    if let Some(url) = addresses.http_url() {
+        terminal.say(&format!("dashboard   {url}"));
     }
 
     let mut progress = Progress::default();

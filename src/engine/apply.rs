@@ -23,8 +23,9 @@ use crate::engine::due::in_order;
 use crate::engine::{Applied, Engine, Graph, ProjectObject, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::parser::{self, CreateReference, CreateTable, Parsed, PartitionBy, Statement};
+use crate::parser::{self, CreateReference, CreateSource, CreateTable, Parsed, PartitionBy, Statement};
 use crate::refresh::append::quarantine_schema;
+use crate::refresh::classify::Shape;
 use crate::refresh::compile::{CompiledView, Readable, ReadableKind, ReadableTable, compile, stored_schema};
 use crate::refresh::pass::{ViewSlot, source_schema};
 use crate::storage::Commit;
@@ -72,6 +73,38 @@ impl Engine {
         }
         self.install(state, graph).await?;
         Ok(outcome)
+    }
+
+    /// Does the view keep its table, though it compiles to something else than before? A view that changes is computed
+    /// anew from what it reads; a stream cannot be read anew, and what has landed of it is in the old table only.
+    ///
+    /// # Errors
+    /// `Definition` where it can neither be kept nor be computed.
+    pub(super) fn stays(
+        &self,
+        view: &CompiledView,
+        sources: &BTreeMap<TableName, CreateSource>,
+        before: &Object,
+        object: &Desired,
+    ) -> Result<bool> {
+        let landed = self.published.borrow().tables.get(&view.name).is_some_and(|state| state.rows > 0);
+        let stream = view.inputs.iter().find(|input| sources.contains_key(*input));
+        let Some(stream) = stream.filter(|_| landed && before.fingerprint != view.fingerprint) else {
+            return Ok(false);
+        };
+        // Rows one by one, with nothing beside them: what another version of the program adds fits what is there.
+        let plain = matches!(view.shape, Shape::Linear { .. }) && view.definition.options.unique_key.is_none();
+        if plain && parser::same_words(&before.sql, &object.sql) {
+            return Ok(true);
+        }
+        let name = &view.name;
+        let text = format!("{name} reads the stream {stream}, and holds what has landed of it: it cannot be changed");
+        Err(Error::new(ErrorKind::Definition, text)
+            .with_detail("its new table would begin empty, and so would everything above it")
+            .with_hint(format!(
+                "put the change into a view above it; or DROP it with its rows, and read the stream again: \
+                 flash backfill {name} --since ..."
+            )))
     }
 
     /// Views that an older version of the program had compiled otherwise are built anew, beside what they were.
@@ -124,45 +157,54 @@ impl Engine {
             Error::new(ErrorKind::Definition, format!("{name} is built on itself")).with_hint("break the cycle")
         })?;
         for name in order {
-            let object = &desired[&name];
-            let Statement::CreateMaterializedView(definition) = &object.parsed.statement else { continue };
-            let view = compile(&self.base, definition, &readable, &object.sql, object.file.as_deref()).await?;
-            one_reader(&graph, &view, &readable)?;
-            let entry = self.place(&view, object, old, create).await?;
-            readable.insert(
-                name.clone(),
-                ReadableTable {
-                    schema: Arc::clone(&view.schema),
-                    fingerprint: view.fingerprint.clone(),
-                    kind: view.kind,
-                },
-            );
-            if let Some(folder) = &entry.quarantine {
-                readable.insert(
-                    name.quarantine(),
-                    ReadableTable {
-                        schema: quarantine_schema(&view.schema),
-                        fingerprint: format!("{} {folder}", view.fingerprint),
-                        kind: ReadableKind::Log,
-                    },
-                );
-            }
-            graph.outdated |= entry.fingerprint != view.fingerprint;
-            graph.order.push(name.clone());
-            let slot = ViewSlot {
-                location: entry.location.clone(),
-                quarantine: entry.quarantine.clone(),
-                unique: Mutex::new(None),
-                view,
-            };
-            graph.slots.insert(name.clone(), Arc::new(slot));
-            graph.definitions.objects.insert(name, entry);
+            self.build_view(&name, &desired[&name], old, create, &mut graph, &mut readable).await?;
         }
         Ok(graph)
     }
 
+    /// A view whose inputs are there.
+    pub(super) async fn build_view(
+        &self,
+        name: &TableName,
+        object: &Desired,
+        old: &Definitions,
+        create: bool,
+        graph: &mut Graph,
+        readable: &mut Readable,
+    ) -> Result<()> {
+        let Statement::CreateMaterializedView(definition) = &object.parsed.statement else { return Ok(()) };
+        let view = compile(&self.base, definition, readable, &object.sql, object.file.as_deref()).await?;
+        one_reader(graph, &view, readable)?;
+        let entry = self.place(&view, object, &graph.sources, old, create).await?;
+        readable.insert(
+            name.clone(),
+            ReadableTable { schema: Arc::clone(&view.schema), fingerprint: view.fingerprint.clone(), kind: view.kind },
+        );
+        if let Some(folder) = &entry.quarantine {
+            readable.insert(
+                name.quarantine(),
+                ReadableTable {
+                    schema: quarantine_schema(&view.schema),
+                    fingerprint: format!("{} {folder}", view.fingerprint),
+                    kind: ReadableKind::Log,
+                },
+            );
+        }
+        graph.outdated |= entry.fingerprint != view.fingerprint;
+        graph.order.push(name.clone());
+        let slot = ViewSlot {
+            location: entry.location.clone(),
+            quarantine: entry.quarantine.clone(),
+            unique: Mutex::new(None),
+            view,
+        };
+        graph.slots.insert(name.clone(), Arc::new(slot));
+        graph.definitions.objects.insert(name.clone(), entry);
+        Ok(())
+    }
+
     /// Sources, ordinary tables and reference tables.
-    async fn build_table(
+    pub(super) async fn build_table(
         &self,
         name: &TableName,
         object: &Desired,
@@ -284,7 +326,14 @@ impl Engine {
     }
 
     /// The table of a view: the one it has, when the fingerprint is the same or nothing is to be made; else a new one.
-    async fn place(&self, view: &CompiledView, object: &Desired, old: &Definitions, create: bool) -> Result<Object> {
+    async fn place(
+        &self,
+        view: &CompiledView,
+        object: &Desired,
+        sources: &BTreeMap<TableName, CreateSource>,
+        old: &Definitions,
+        create: bool,
+    ) -> Result<Object> {
         let before = old.objects.get(&view.name);
         let mut entry = Object {
             kind: Kind::View,
@@ -299,6 +348,13 @@ impl Engine {
             entry.location.clone_from(&before.location);
             entry.quarantine.clone_from(&before.quarantine);
             entry.fingerprint.clone_from(&before.fingerprint);
+            return Ok(entry);
+        }
+        if let Some(before) = before
+            && self.stays(view, sources, before, object)?
+        {
+            entry.location.clone_from(&before.location);
+            entry.quarantine.clone_from(&before.quarantine);
             return Ok(entry);
         }
         if create {
@@ -359,7 +415,11 @@ impl Engine {
     }
 
     /// The objects that a view's query names.
-    fn references(&self, view: &parser::CreateMaterializedView, object: &Desired) -> Result<BTreeSet<TableName>> {
+    pub(super) fn references(
+        &self,
+        view: &parser::CreateMaterializedView,
+        object: &Desired,
+    ) -> Result<BTreeSet<TableName>> {
         let located = |error: datafusion::error::DataFusionError| {
             let at = parser::location_at(&object.sql, view.query_offset, object.file.as_deref());
             Error::from(error).with_location(at)
@@ -394,7 +454,7 @@ pub(super) fn stored(definitions: &Definitions) -> Result<BTreeMap<TableName, De
     Ok(desired)
 }
 
-fn parse_object(object: &ProjectObject) -> Result<(TableName, Desired)> {
+pub(super) fn parse_object(object: &ProjectObject) -> Result<(TableName, Desired)> {
     let file = object.file.as_deref();
     let mut statements = parser::parse(&object.sql, file)?;
     let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {

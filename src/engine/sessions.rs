@@ -11,10 +11,11 @@ use std::sync::Arc;
 use datafusion::catalog::CatalogProvider;
 use datafusion::prelude::SessionContext;
 
+use crate::catalog::access::Access;
 use crate::catalog::principal::Rights;
 use crate::catalog::session::{Declared, catalog_of, session_over};
 use crate::catalog::{Principal, system};
-use crate::engine::access::Tables;
+use crate::engine::rules::{Tables, seen};
 use crate::engine::{Engine, Graph};
 use crate::epoch::Epoch;
 use crate::error::Result;
@@ -28,7 +29,7 @@ pub(crate) struct Pinned {
     epoch: Epoch,
     definitions: u64,
     losses: usize,
-    access: u64,
+    pub(super) access: Arc<Access>,
     pub(super) graph: Arc<Graph>,
     pub(super) tables: Arc<Tables>,
     /// Views whose rows are still those of another definition.
@@ -68,9 +69,8 @@ impl Engine {
         if let Some(seen) = held.filter(|seen| seen.of.is(&pinned) && seen.principal == *principal) {
             return Ok(session_over(&self.base, seen.catalog, principal));
         }
-        let access = self.access().await?;
         let all = session_over(&self.base, Arc::clone(&pinned.catalog), principal);
-        let catalog = catalog_of(self.seen(principal, granted, &access, &all.state(), &pinned))?;
+        let catalog = catalog_of(seen(principal, granted, &all.state(), &pinned))?;
         let seen = Seen { of: pinned, principal: principal.clone(), catalog: Arc::clone(&catalog) };
         let mut held = self.seen.write();
         if held.len() >= SEEN_MAX {
@@ -82,22 +82,23 @@ impl Engine {
 
     async fn pinned(&self) -> Result<Pinned> {
         self.load_published_by_others().await?;
-        let access = self.access().await?.number;
+        let access = self.access().await?;
         let (epoch, definitions) = (self.published.borrow().epoch, self.graph.read().definitions.number);
         let losses = self.losses.read().len();
         let held = self.pinned.read().clone();
         let is_current = |pinned: &Pinned| {
-            (pinned.epoch, pinned.definitions, pinned.losses, pinned.access) == (epoch, definitions, losses, access)
+            (pinned.epoch, pinned.definitions, pinned.losses, pinned.access.number)
+                == (epoch, definitions, losses, access.number)
         };
         if let Some(pinned) = held.filter(is_current) {
             return Ok(pinned);
         }
-        let pinned = self.pin().await?;
+        let pinned = self.pin(access).await?;
         *self.pinned.write() = Some(pinned.clone());
         Ok(pinned)
     }
 
-    async fn pin(&self) -> Result<Pinned> {
+    async fn pin(&self, access: Arc<Access>) -> Result<Pinned> {
         let published = Arc::clone(&self.published.borrow());
         let graph = Arc::clone(&self.graph.read());
         let mut tables = Tables::new();
@@ -138,15 +139,15 @@ impl Engine {
         });
         let losses = self.losses();
         tables.extend(system::tables(&views.collect::<Vec<_>>(), &published, &history, &losses)?);
-        let access = self.access().await?;
         tables.extend(system::access_tables(&access)?);
+        tables.insert(TableName::new(system::SCHEMA, "audit_log"), self.audit_log());
         let catalog = catalog_of(tables.clone())?;
         let (epoch, definitions, losses) = (published.epoch, graph.definitions.number, losses.len());
         let elsewhere = |(name, slot): &(&TableName, &Arc<ViewSlot>)| {
             published.tables.get(*name).is_some_and(|state| state.location != slot.location)
         };
         let rebuilding = graph.slots.iter().filter(elsewhere).map(|(name, _)| name.clone()).collect();
-        let (tables, rebuilding, access) = (Arc::new(tables), Arc::new(rebuilding), access.number);
+        let (tables, rebuilding) = (Arc::new(tables), Arc::new(rebuilding));
         Ok(Pinned { epoch, definitions, losses, access, graph, tables, rebuilding, catalog })
     }
 }

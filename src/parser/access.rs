@@ -3,6 +3,7 @@
 //! ```text
 //!  CREATE USER u [PASSWORD '..'] [ROLE r, ..] [ATTRIBUTES (seller_id = 'S1', ..)]      CREATE ROLE r [ROLE s, ..]
 //!  ALTER USER u PASSWORD '..' | ATTRIBUTES (..) | ENABLE | DISABLE                     DROP USER | ROLE [IF EXISTS] n
+//!  ALTER USER | ROLE n LIMITS (statements_max = 4, time_max = '30 seconds', ..)
 //!  GRANT SELECT, .. ON s.n | SCHEMA s TO n, ..        GRANT r, .. TO n, ..             REVOKE .. FROM ..
 //!  CREATE POLICY p ON s.n [AS PERMISSIVE | RESTRICTIVE] [FOR SELECT] [TO r, ..] USING (condition)
 //!  CREATE MASK m ON s.n (column) [TO r, ..] USING (value)                              DROP POLICY | MASK n ON s.n
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlparser::tokenizer::Token;
 
-use super::ast::{AccessStatement, GrantOn, GrantWhat, Privilege, Secret, Statement, UserChange};
+use super::ast::{AccessStatement, GrantOn, GrantWhat, Privilege, RoleLimits, Secret, Statement, UserChange};
 use super::cursor::Cursor;
 use super::limits::ITEMS_MAX;
 use super::options::interval_ms;
@@ -41,6 +42,12 @@ pub(super) fn statement(cursor: &mut Cursor<'_>) -> Result<Option<Statement>> {
         alter_user
     } else if cursor.take_words(&["CREATE", "ROLE"]) {
         |cursor| Ok(AccessStatement::CreateRole { name: name(cursor, "a role")?, roles: member_of(cursor)? })
+    } else if cursor.take_words(&["ALTER", "ROLE"]) {
+        |cursor| {
+            let name = name(cursor, "a role")?;
+            cursor.expect_words(&["LIMITS"], "the role's name")?;
+            Ok(AccessStatement::AlterRole { name, limits: limits(cursor)? })
+        }
     } else if cursor.take_words(&["DROP", "USER"]) {
         |cursor| Ok(AccessStatement::DropUser { if_exists: if_exists(cursor), name: name(cursor, "a user")? })
     } else if cursor.take_words(&["DROP", "ROLE"]) {
@@ -96,9 +103,11 @@ fn alter_user(cursor: &mut Cursor<'_>) -> Result<AccessStatement> {
         UserChange::Enabled(true)
     } else if cursor.take_words(&["DISABLE"]) {
         UserChange::Enabled(false)
+    } else if cursor.take_words(&["LIMITS"]) {
+        UserChange::Limits(limits(cursor)?)
     } else {
         return Err(cursor
-            .expected("PASSWORD, ATTRIBUTES, ENABLE or DISABLE")
+            .expected("PASSWORD, ATTRIBUTES, LIMITS, ENABLE or DISABLE")
             .with_hint("roles come and go with GRANT role TO user and REVOKE role FROM user"));
     };
     Ok(AccessStatement::AlterUser { name, change })
@@ -275,4 +284,45 @@ fn attributes(cursor: &mut Cursor<'_>) -> Result<BTreeMap<String, String>> {
         }
     }
     Ok(attributes)
+}
+
+/// `(name = number, ...)`; the time as `'30 seconds'`.
+fn limits(cursor: &mut Cursor<'_>) -> Result<RoleLimits> {
+    let mut limits = RoleLimits::default();
+    cursor.expect(&Token::LParen, "\"(\" after LIMITS")?;
+    let mut first = true;
+    while !cursor.take(&Token::RParen) {
+        if !first {
+            cursor.expect(&Token::Comma, "\",\" or \")\" after a limit")?;
+        }
+        first = false;
+        let offset = cursor.offset();
+        let name = cursor.identifier("the name of a limit")?;
+        let Some(limit) = limits.named(&name) else {
+            let hint = match did_you_mean(&name, RoleLimits::NAMES) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("the limits are {}", RoleLimits::NAMES.join(", ")),
+            };
+            return Err(cursor.error_at(offset, format!("there is no limit {name}")).with_hint(hint));
+        };
+        if limit.is_some() {
+            return Err(cursor.error_at(offset, format!("the limit {name} is given twice")));
+        }
+        cursor.expect(&Token::Eq, "\"=\" after the limit's name")?;
+        let offset = cursor.offset();
+        let value = match cursor.peek(0) {
+            Token::Number(digits, _) if name != "time_max" => digits.parse().ok(),
+            Token::SingleQuotedString(text) if name == "time_max" => {
+                Some(interval_ms(text).map_err(|error| error.with_location(cursor.location(offset)))?)
+            }
+            _ => None,
+        };
+        let Some(value) = value.filter(|value| *value > 0) else {
+            let wanted = if name == "time_max" { "a duration, such as '30 seconds'" } else { "a whole number above 0" };
+            return Err(cursor.expected(wanted));
+        };
+        *limit = Some(value);
+        cursor.skip(1);
+    }
+    Ok(limits)
 }

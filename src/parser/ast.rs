@@ -320,6 +320,13 @@ pub enum AccessStatement {
         /// Roles whose rights it has, too.
         roles: BTreeSet<String>,
     },
+    /// `ALTER ROLE name LIMITS (...)`.
+    AlterRole {
+        /// The name.
+        name: String,
+        /// All limits.
+        limits: RoleLimits,
+    },
     /// `DROP ROLE`.
     DropRole {
         /// The name.
@@ -412,6 +419,73 @@ pub enum UserChange {
     Attributes(BTreeMap<String, String>),
     /// Whether the user may come in.
     Enabled(bool),
+    /// All limits.
+    Limits(RoleLimits),
+}
+
+/// What one user may use; `None`: as much as the server has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RoleLimits {
+    /// Statements at the same time; others wait for their turn.
+    pub statements_max: Option<u64>,
+    /// Milliseconds that a statement may run, fetching of its rows included.
+    pub time_ms_max: Option<u64>,
+    /// Rows of one result.
+    pub rows_max: Option<u64>,
+    /// Bytes of one result, as Arrow has it in memory.
+    pub bytes_max: Option<u64>,
+    /// Bytes that one statement may take for sorts, joins and groups before it spills, or fails.
+    pub memory_bytes_max: Option<u64>,
+    /// Results that have not been fetched, and prepared statements, each.
+    pub handles_max: Option<u64>,
+}
+
+impl RoleLimits {
+    /// The names, as they are written.
+    pub const NAMES: [&str; 6] =
+        ["statements_max", "time_max", "rows_max", "bytes_max", "memory_bytes_max", "handles_max"];
+
+    /// The limit of this name.
+    pub fn named(&mut self, name: &str) -> Option<&mut Option<u64>> {
+        Some(match name {
+            "statements_max" => &mut self.statements_max,
+            "time_max" => &mut self.time_ms_max,
+            "rows_max" => &mut self.rows_max,
+            "bytes_max" => &mut self.bytes_max,
+            "memory_bytes_max" => &mut self.memory_bytes_max,
+            "handles_max" => &mut self.handles_max,
+            _ => return None,
+        })
+    }
+
+    /// Where both say something, the smaller.
+    #[must_use]
+    pub fn and(mut self, mut other: Self) -> Self {
+        for name in Self::NAMES {
+            if let (Some(mine), Some(theirs)) = (self.named(name), other.named(name)) {
+                *mine = match (*mine, *theirs) {
+                    (Some(mine), Some(theirs)) => Some(mine.min(theirs)),
+                    (mine, theirs) => mine.or(theirs),
+                };
+            }
+        }
+        self
+    }
+}
+
+impl std::fmt::Display for RoleLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut all = *self;
+        let mut first = true;
+        for name in Self::NAMES {
+            let Some(value) = all.named(name).and_then(|value| *value) else { continue };
+            let unit = if name == "time_max" { " ms" } else { "" };
+            write!(f, "{}{name} = {value}{unit}", if first { "" } else { ", " })?;
+            first = false;
+        }
+        Ok(())
+    }
 }
 
 /// What a grant is of.

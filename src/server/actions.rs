@@ -84,7 +84,7 @@ pub(crate) async fn run(
     let results = body.map(|body| Ok(ActionResult::new(body)));
     let mut response = Response::new(stream::iter(results).boxed());
     if let Some(token) = new_session {
-        sessions::give_cookie(&mut response, &token)?;
+        sessions::give_cookie(&mut response, &token, caller.peer.tls)?;
     }
     Ok(response)
 }
@@ -119,7 +119,7 @@ async fn prepare(
     let dataset_schema = ipc(&prepared.wire.schema)?;
     // ODBC fails on one that is left out, so it is there without parameters, too.
     let parameter_schema = ipc(&parameters::schema(&prepared.parameters))?;
-    let handle = service.prepared.insert(&caller.principal.subject, prepared)?;
+    let handle = service.prepared.insert(&caller.principal, prepared)?;
     let result = CreatePreparedStatementResult {
         prepared_statement_handle: handles::bytes(handle),
         dataset_schema,
@@ -160,5 +160,5 @@ async fn set_options(service: &Service, caller: &Caller, body: &Bytes) -> Result
     }
     let mut session = sessions::Session::default();
     let answer = sessions::set(body, &schemas, &mut session)?;
-    Ok((answer, Some(service.begin_session(caller, session.schema)?)))
+    Ok((answer, Some(service.begin_session(caller, session.schema).await?)))
 }

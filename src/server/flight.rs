@@ -14,6 +14,7 @@
 //! expiration time, which would mean that a fetch may be tried again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::IpcWriteOptions;
@@ -30,58 +31,40 @@ use arrow_flight::{
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Call;
+use super::listener::Listener;
 use super::service::{Caller, Opened, Service};
 use super::statement::{self, Shape};
-use super::{
-    Backend, Limits, actions, catalog, handles, parameters, sessions, sql_info, status, stream as result_stream,
-    upload, xdbc,
-};
+use super::{actions, catalog, handles, parameters, sessions, sql_info, status, stream as result_stream, upload, xdbc};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Serve Arrow Flight SQL over `backend` until `shutdown`; running queries are then cancelled.
+/// Serve Arrow Flight SQL until the service is shut down.
 ///
 /// # Errors
 /// `Internal` when the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    backend: Arc<dyn Backend>,
-    limits: Limits,
-    shutdown: CancellationToken,
-) -> Result<()> {
-    let service = Arc::new(Service::new(backend, limits.clone(), shutdown.clone()));
+pub async fn serve(listener: Listener, service: Arc<Service>) -> Result<()> {
     let flight = FlightServiceServer::from_arc(Arc::new(Flight(Arc::clone(&service))))
-        .max_decoding_message_size(limits.message_bytes_max)
+        .max_decoding_message_size(service.limits.message_bytes_max)
         .max_encoding_message_size(usize::MAX);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
-        .http2_max_header_list_size(limits.header_bytes_max)
-        .http2_keepalive_interval(Some(std::time::Duration::from_secs(30)))
+        .http2_max_header_list_size(service.limits.header_bytes_max)
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
         .add_service(flight)
-        .serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
-    let sweeping = async {
-        let mut ticks = tokio::time::interval(limits.result_age_max.max(std::time::Duration::from_secs(1)) / 2);
-        loop {
-            ticks.tick().await;
-            service.sweep();
-        }
-    };
-    let stopped = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(limits.shutdown_grace_max).await;
-    };
-    tokio::select! {
+        .serve_with_incoming_shutdown(listener.connections(), service.shutdown.clone().cancelled_owned());
+    let served = tokio::select! {
         served = server => served.map_err(|error| Error::new(ErrorKind::Internal, format!("Flight SQL stopped: {error}"))),
-        () = sweeping => Ok(()),
-        () = stopped => Ok(()),
-    }
+        () = service.sweep() => Ok(()),
+        () = service.stopped() => Ok(()),
+    };
+    service.finish().await;
+    served
 }
+
+/// How often a quiet client is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 struct Flight(Arc<Service>);
 
@@ -99,8 +82,8 @@ impl FlightService for Flight {
     type DoExchangeStream = Stream<FlightData>;
 
     async fn handshake(&self, request: Request<Streaming<HandshakeRequest>>) -> Answer<Self::HandshakeStream> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
-        let token = self.0.begin_session(&caller, None)?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
+        let token = self.0.begin_session(&caller, None).await?;
         let mut response = Response::new(stream::empty().boxed());
         sessions::give_token(&mut response, &token)?;
         Ok(response)
@@ -111,13 +94,13 @@ impl FlightService for Flight {
     }
 
     async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<FlightInfo> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
         let descriptor = request.into_inner();
         Ok(Response::new(self.info(&caller, descriptor).await?))
     }
 
     async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Answer<PollInfo> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
         let info = self.info(&caller, request.into_inner()).await?;
         Ok(Response::new(PollInfo {
             info: Some(info),
@@ -128,7 +111,7 @@ impl FlightService for Flight {
     }
 
     async fn get_schema(&self, request: Request<FlightDescriptor>) -> Answer<SchemaResult> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
         let command = command(&request.get_ref().cmd)?;
         let schema = match &command {
             Command::CommandStatementQuery(query) => {
@@ -145,23 +128,24 @@ impl FlightService for Flight {
     }
 
     async fn do_get(&self, request: Request<Ticket>) -> Answer<Self::DoGetStream> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
         match command(&request.get_ref().ticket)? {
             Command::TicketStatementQuery(ticket) => {
-                Ok(Response::new(self.0.fetch(&caller, &ticket.statement_handle).await?))
+                let (schema, batches) = self.0.fetch(&caller, &ticket.statement_handle).await?;
+                Ok(Response::new(result_stream::encode(schema, batches)))
             }
             metadata => Ok(Response::new(result_stream::one(self.metadata(&caller, metadata).await?))),
         }
     }
 
     async fn do_put(&self, request: Request<Streaming<FlightData>>) -> Answer<Self::DoPutStream> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
         let result = upload::put(&self.0, &caller, request.into_inner()).await?;
         Ok(Response::new(stream::iter([Ok(result)]).boxed()))
     }
 
     async fn do_action(&self, request: Request<Action>) -> Answer<Self::DoActionStream> {
-        let caller = self.0.caller(&Call::of(&request)).await?;
+        let caller = self.0.caller(&Call::of(&request)?).await?;
         actions::run(&self.0, &caller, request.into_inner()).await
     }
 

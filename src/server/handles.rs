@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tonic::Status;
 use uuid::Uuid;
 
+use crate::catalog::Principal;
+
 /// Values of one kind by handle.
 pub(crate) struct Handles<T> {
     what: &'static str,
@@ -35,10 +37,20 @@ impl<T> Handles<T> {
         Self { what, entries_max, idle_max, entries: Mutex::new(HashMap::new()) }
     }
 
-    /// Keep `value` for `owner`.
-    pub(crate) fn insert(&self, owner: &str, value: T) -> Result<Uuid, Status> {
+    /// Keep `value` for `owner`, who may hold so many as their limits say.
+    pub(crate) fn insert(&self, owner: &Principal, value: T) -> Result<Uuid, Status> {
+        if let Some(own_max) = owner.limits.handles_max {
+            let is_own = |entry: &&Entry<T>| entry.owner == owner.subject && entry.used.elapsed() < self.idle_max;
+            let held = self.entries.lock().values().filter(is_own).count();
+            if held as u64 >= own_max {
+                return Err(Status::resource_exhausted(format!(
+                    "{} has {held} open {}s already (hint: close or fetch some)",
+                    owner.subject, self.what
+                )));
+            }
+        }
         let handle = Uuid::new_v4();
-        self.insert_at(handle, owner, value)?;
+        self.insert_at(handle, &owner.subject, value)?;
         Ok(handle)
     }
 
@@ -115,6 +127,10 @@ pub(crate) fn bytes(handle: Uuid) -> Bytes {
 mod tests {
     use super::*;
 
+    fn ann() -> Principal {
+        Principal { subject: "ann".into(), ..Principal::local() }
+    }
+
     fn handles(entries_max: usize, idle_max: Duration) -> Handles<u8> {
         Handles::new("result", entries_max, idle_max)
     }
@@ -122,7 +138,7 @@ mod tests {
     #[test]
     fn a_value_is_taken_once_and_by_its_owner_only() {
         let handles = handles(2, Duration::from_secs(60));
-        let handle = bytes(handles.insert("ann", 7).unwrap());
+        let handle = bytes(handles.insert(&ann(), 7).unwrap());
         assert_eq!(handles.take(&handle, "bob").unwrap_err().code(), tonic::Code::NotFound);
         assert_eq!(handles.with(&handle, "ann", |value| *value).unwrap(), 7);
         assert_eq!(handles.take(&handle, "ann").unwrap(), 7);
@@ -133,12 +149,24 @@ mod tests {
     #[test]
     fn the_limit_holds_and_idle_values_make_room() {
         let full = handles(1, Duration::from_secs(60));
-        full.insert("ann", 1).unwrap();
-        assert_eq!(full.insert("ann", 2).unwrap_err().code(), tonic::Code::ResourceExhausted);
+        full.insert(&ann(), 1).unwrap();
+        assert_eq!(full.insert(&ann(), 2).unwrap_err().code(), tonic::Code::ResourceExhausted);
 
         let idle = handles(1, Duration::ZERO);
-        let first = bytes(idle.insert("ann", 1).unwrap());
+        let first = bytes(idle.insert(&ann(), 1).unwrap());
         assert_eq!(idle.take(&first, "ann").unwrap_err().code(), tonic::Code::NotFound);
-        idle.insert("ann", 2).unwrap();
+        idle.insert(&ann(), 2).unwrap();
+    }
+
+    #[test]
+    fn a_user_holds_as_many_as_their_limits_say() {
+        let handles = handles(10, Duration::from_secs(60));
+        let limits = crate::parser::RoleLimits { handles_max: Some(1), ..Default::default() };
+        let few = Principal { subject: "few".into(), limits, ..Principal::local() };
+        let first = bytes(handles.insert(&few, 1).unwrap());
+        assert_eq!(handles.insert(&few, 2).unwrap_err().code(), tonic::Code::ResourceExhausted);
+        handles.insert(&ann(), 3).unwrap();
+        handles.take(&first, "few").unwrap();
+        handles.insert(&few, 2).unwrap();
     }
 }

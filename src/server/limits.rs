@@ -30,6 +30,8 @@ pub struct Limits {
     pub session_age_max: Duration,
     /// Passwords that are checked at the same time.
     pub log_ins_at_once_max: usize,
+    /// How long the first log-in after too many failures has to wait; each further one twice as long.
+    pub log_in_wait: Duration,
     /// Bytes of one message from a client.
     pub message_bytes_max: usize,
     /// Bytes of the values that are bound to one statement.
@@ -38,6 +40,8 @@ pub struct Limits {
     pub header_bytes_max: u32,
     /// Batches of one result that wait for the client.
     pub batches_ahead_max: usize,
+    /// How long a result waits for a client that has begun to read it.
+    pub stream_idle_max: Duration,
     /// How long connections may linger after shutdown.
     pub shutdown_grace_max: Duration,
 }
@@ -57,10 +61,12 @@ impl Default for Limits {
             session_idle_max: Duration::from_secs(3600),
             session_age_max: Duration::from_secs(24 * 3600),
             log_ins_at_once_max: 4,
+            log_in_wait: Duration::from_secs(1),
             message_bytes_max: 64 << 20,
             values_bytes_max: 256 << 20,
             header_bytes_max: 64 << 10,
             batches_ahead_max: 2,
+            stream_idle_max: Duration::from_secs(300),
             shutdown_grace_max: Duration::from_secs(5),
         }
     }

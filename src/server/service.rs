@@ -1,4 +1,4 @@
-//! What the commands of Flight SQL do, apart from the protocol around them.
+//! What statements do, apart from the protocol around them.
 //!
 //! ```text
 //!   open(sql)      take a turn ─▶ session, pinned now ─▶ execute ─▶ Pending under a handle      GetFlightInfo
@@ -13,35 +13,44 @@
 //! away: half a statement is nobody's wish.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use arrow::array::{Int64Array, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow_flight::FlightData;
-use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::SessionContext;
-use futures::stream::{self, BoxStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures::stream;
+use tokio::task::JoinError;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use uuid::Uuid;
 
-use super::auth::{Call, Credentials, Doorkeeper, Known};
+use super::audit_log::{AuditLog, Recording};
+use super::auth::{Basis, Call, Credentials, Doorkeeper, Known};
 use super::handles::Handles;
+use super::jwt::Issuer;
+use super::listener::Peer;
 use super::sessions::{self, Session};
 use super::statement::{self, Shape, Statement};
-use super::stream::{self as result_stream, Pending, Running};
+use super::stream::{self as result_stream, Batches, Pending, Running};
+use super::turns::Turns;
 use super::wire::Wire;
+use super::workers::Workers;
 use super::{Backend, Limits, parameters, status};
 use crate::catalog::Principal;
+use crate::catalog::access::secret;
 use crate::engine::Answer;
+use crate::engine::audit_log::AuditEntry;
 use crate::engine::ingest::Ingest;
+use crate::error::{Error, ErrorKind};
 
-/// One server's state.
-pub(crate) struct Service {
+/// What both servers do their work with: one state for all doors, so that a session, a limit or a slowed-down log-in is
+/// the same at each.
+pub struct Service {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) limits: Limits,
     pub(crate) prepared: Handles<Prepared>,
@@ -49,18 +58,63 @@ pub(crate) struct Service {
     doorkeeper: Doorkeeper,
     results: Handles<Pending>,
     running: Arc<Running>,
-    turns: Arc<Semaphore>,
-    shutdown: CancellationToken,
+    turns: Turns,
+    workers: Workers,
+    audit_log: AuditLog,
+    pub(crate) embedding: Embedding,
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// How callers are known, beside the lake's own users.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// Whose signed tokens are believed.
+    pub issuer: Option<Issuer>,
+    /// In a lake without users, let in those from other machines, too.
+    pub insecure: bool,
+    /// How pages are shown inside of others.
+    pub embedding: Embedding,
+}
+
+/// How pages are shown inside of others.
+#[derive(Clone)]
+pub struct Embedding {
+    /// The secret that signs their links; by default one that ends with the process.
+    pub key: String,
+    /// Who may frame them, as `frame-ancestors` of a content policy has it; by default this site.
+    pub ancestors: String,
+}
+
+impl Default for Embedding {
+    fn default() -> Self {
+        Self { key: secret::random(), ancestors: "'self'".into() }
+    }
+}
+
+impl std::fmt::Debug for Embedding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedding").field("ancestors", &self.ancestors).finish_non_exhaustive()
+    }
 }
 
 /// Who calls, and in which session.
 pub(crate) struct Caller {
     pub(crate) principal: Principal,
     pub(crate) session: Option<Uuid>,
+    pub(crate) peer: Peer,
+    /// Where they come in.
+    pub(crate) door: &'static str,
     /// When they logged in.
     pub(crate) since: std::time::Instant,
     /// What the log-in rests on.
-    pub(crate) basis: Option<String>,
+    pub(crate) basis: Basis,
+}
+
+impl Caller {
+    /// Nobody was asked who they are: the lake has no users.
+    pub(crate) fn is_anybody(&self) -> bool {
+        self.basis == Basis::Open
+    }
 }
 
 /// A prepared statement: its text, what it takes, and what it gives.
@@ -75,6 +129,13 @@ pub(crate) struct Prepared {
     pub(crate) values: Option<RecordBatch>,
 }
 
+/// How often is looked for what has become idle, or may not be fetched any more.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Events of the audit log.
+const LOG_IN: &str = "log_in";
+const STATEMENT: &str = "statement";
+
 static EMPTY: LazyLock<Schema> = LazyLock::new(Schema::empty);
 
 /// A statement that has been executed and waits to be fetched.
@@ -86,18 +147,30 @@ pub(crate) struct Opened {
 }
 
 impl Service {
-    pub(crate) fn new(backend: Arc<dyn Backend>, limits: Limits, shutdown: CancellationToken) -> Self {
-        Self {
+    /// A service that ends with `shutdown`; running queries are then cancelled.
+    ///
+    /// # Errors
+    /// `Internal` when there are no threads for it.
+    pub fn start(
+        backend: Arc<dyn Backend>,
+        limits: Limits,
+        identity: Identity,
+        shutdown: CancellationToken,
+    ) -> crate::error::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            audit_log: AuditLog::start(Arc::clone(&backend)),
             backend,
             prepared: Handles::new("prepared statement", limits.prepared_max, limits.prepared_idle_max),
             sessions: Handles::new("session", limits.sessions_max, limits.session_idle_max),
             results: Handles::new("result", limits.results_max, limits.result_age_max),
-            doorkeeper: Doorkeeper::new(limits.log_ins_at_once_max),
+            doorkeeper: Doorkeeper::new(&limits, identity.issuer, identity.insecure),
             running: Arc::default(),
-            turns: Arc::new(Semaphore::new(limits.statements_max)),
+            turns: Turns::new(limits.statements_max, limits.queue_wait_max),
+            workers: Workers::start()?,
+            embedding: identity.embedding,
             limits,
             shutdown,
-        }
+        }))
     }
 
     /// Who calls, and in which session.
@@ -106,14 +179,31 @@ impl Service {
         let of_session = session.and_then(|handle| self.sessions.owned(handle));
         let of_session = of_session.filter(|(_, session)| session.since.elapsed() < self.limits.session_age_max);
         let credentials = Credentials::read(&call.metadata);
-        let known = self.doorkeeper.known(&self.backend, credentials, of_session, call.peer).await;
-        let Known { principal, since, basis } = known.map_err(status::from)?;
-        Ok(Caller { principal, session, since, basis })
+        let tried = match &credentials {
+            Credentials::Password { user, .. } => Some(user.clone()),
+            _ => None,
+        };
+        let known = self.doorkeeper.known(&self.backend, credentials, of_session, &call.peer).await;
+        let Known { principal, since, basis } = match known.map_err(status::from) {
+            Ok(known) => known,
+            Err(refused) => {
+                if let Some(user) = tried {
+                    let (peer, door) = (call.peer.ip.to_string(), call.door);
+                    let entry = AuditEntry { user, peer, door, event: LOG_IN, ..AuditEntry::default() };
+                    self.audit_log.place(entry).await?.failed(&refused);
+                }
+                return Err(refused);
+            }
+        };
+        Ok(Caller { principal, session, peer: call.peer.clone(), door: call.door, since, basis })
     }
 
     /// A session for who calls, as old as the log-in; the token is known to the client only.
-    pub(crate) fn begin_session(&self, caller: &Caller, schema: Option<String>) -> Result<String, Status> {
-        let token = sessions::new_token();
+    pub(crate) async fn begin_session(&self, caller: &Caller, schema: Option<String>) -> Result<String, Status> {
+        if let Some(mut line) = self.audit_log.begin(caller, LOG_IN, None).await? {
+            line.done();
+        }
+        let token = secret::random();
         let session = Session { schema, since: caller.since, basis: caller.basis.clone() };
         self.sessions.insert_at(sessions::handle_of(&token), &caller.principal.subject, session)?;
         Ok(token)
@@ -146,38 +236,36 @@ impl Service {
         values: RecordBatch,
         promised: Option<&Wire>,
     ) -> Result<Opened, Status> {
-        let deadline = Instant::now() + self.limits.statement_time_max;
-        let (wire, rows, message) = match self.execute(caller, statement, values, deadline).await? {
+        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let (answer, mut line) = self.execute(caller, statement, values, deadline).await?;
+        let (wire, rows, message) = match answer {
             Answer::Rows { schema, stream } => (Wire::new(&schema).kept(promised)?, stream, None),
             Answer::Done { message, rows_affected } => {
+                self.changed(line.take(), rows_affected.unwrap_or(0), statement.is_definition).await;
                 let batch = done(&message, rows_affected)?;
                 let wire = Wire::new(&batch.schema());
                 let rows = RecordBatchStreamAdapter::new(batch.schema(), stream::iter([Ok(batch)]));
                 (wire, Box::pin(rows) as _, Some(message))
             }
         };
-        let pending = Pending { wire: wire.clone(), rows, deadline, principal: caller.principal.clone() };
-        let handle = self.results.insert(&caller.principal.subject, pending)?;
+        let pending = Pending { wire: wire.clone(), rows, deadline, principal: caller.principal.clone(), line };
+        let handle = self.results.insert(&caller.principal, pending)?;
         Ok(Opened { wire, handle, message })
     }
 
-    /// Stream a result, once.
-    pub(crate) async fn fetch(
-        &self,
-        caller: &Caller,
-        handle: &[u8],
-    ) -> Result<BoxStream<'static, Result<FlightData, Status>>, Status> {
+    /// The rows of a result, once.
+    pub(crate) async fn fetch(&self, caller: &Caller, handle: &[u8]) -> Result<(SchemaRef, Batches), Status> {
         let pending = self.results.take(handle, &caller.principal.subject)?;
         if pending.principal != caller.principal {
             return Err(Status::permission_denied(
                 "your rights have changed since (hint: execute the statement again)",
             ));
         }
-        let turn = self.turn(pending.deadline).await?;
+        let turn = self.turns.take(&caller.principal, pending.deadline).await?;
         let cancel = self.shutdown.child_token();
-        let owner = &caller.principal.subject;
+        let owner = caller.principal.clone();
         let guard = self.running.register(Uuid::from_slice(handle).unwrap_or_default(), owner, cancel.clone());
-        Ok(result_stream::send(pending, cancel, (turn, guard), self.limits.batches_ahead_max))
+        Ok(result_stream::batches(pending, cancel, (turn, guard), &self.limits, &self.workers))
     }
 
     /// Cancel a result that waits or is being fetched; false when there is none of that handle.
@@ -194,9 +282,14 @@ impl Service {
         statement: &Statement,
         values: RecordBatch,
     ) -> Result<i64, Status> {
-        let deadline = Instant::now() + self.limits.statement_time_max;
-        match self.execute(caller, statement, values, deadline).await? {
-            Answer::Done { rows_affected, .. } => Ok(count(rows_affected.unwrap_or(0))),
+        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let (answer, line) = self.execute(caller, statement, values, deadline).await?;
+        match answer {
+            Answer::Done { rows_affected, .. } => {
+                let rows = rows_affected.unwrap_or(0);
+                self.changed(line, rows, statement.is_definition).await;
+                Ok(count(rows))
+            }
             Answer::Rows { schema, .. } if schema.fields().is_empty() => Ok(0),
             Answer::Rows { .. } => Err(Status::invalid_argument(
                 "the statement gives rows, but was sent as an update (hint: execute it as a query)",
@@ -204,27 +297,28 @@ impl Service {
         }
     }
 
-    /// What a statement would give, without executing it.
+    /// What a statement would give, without executing it. Only what is refused is written down.
     pub(crate) async fn describe(&self, caller: &Caller, sql: &str) -> Result<Prepared, Status> {
-        let deadline = Instant::now() + self.limits.statement_time_max;
+        let deadline = self.deadline(&caller.principal, Duration::MAX);
         let statement = self.read(sql)?;
         let mut parameters = vec![];
-        let wire = match (statement.shape, statement.has_parameters) {
+        let (wire, line) = match (statement.shape, statement.has_parameters) {
             (shape, true) => {
                 let text = statement.sql.clone();
                 let work = async move |backend: Arc<dyn Backend>, session: SessionContext, _| {
                     backend.describe(&session, &text).await
                 };
-                let described = self.run(caller, Shape::Query, deadline, work).await?;
+                let (described, line) = self.run(caller, (Shape::Query, &statement.sql), deadline, work).await?;
                 parameters = described.parameters;
-                Wire::new(if shape == Shape::Query { &described.schema } else { &EMPTY })
+                (Wire::new(if shape == Shape::Query { &described.schema } else { &EMPTY }), line)
             }
-            (Shape::Change, false) => Wire::new(&EMPTY),
+            (Shape::Change, false) => (Wire::new(&EMPTY), None),
             (Shape::Query, false) => match self.execute(caller, &statement, parameters::none(), deadline).await? {
-                Answer::Rows { schema, .. } => Wire::new(&schema),
-                Answer::Done { .. } => Wire::new(&EMPTY),
+                (Answer::Rows { schema, .. }, line) => (Wire::new(&schema), line),
+                (Answer::Done { .. }, line) => (Wire::new(&EMPTY), line),
             },
         };
+        line.into_iter().for_each(Recording::forget);
         Ok(Prepared { statement, wire, parameters, values: None })
     }
 
@@ -240,11 +334,24 @@ impl Service {
         ingest: Ingest,
         rows: SendableRecordBatchStream,
     ) -> Result<i64, Status> {
-        let deadline = Instant::now() + self.limits.statement_time_max;
+        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let text = format!("(ingest into {})", ingest.table);
         let work = async move |backend: Arc<dyn Backend>, _, principal: Principal| {
             backend.ingest(&principal, &ingest, rows).await
         };
-        Ok(count(self.run(caller, Shape::Change, deadline, work).await?))
+        let (rows, line) = self.run(caller, (Shape::Change, &text), deadline, work).await?;
+        self.changed(line, rows, false).await;
+        Ok(count(rows))
+    }
+
+    /// A change is done. Its line is waited for where it is of what there is, or of who may do what.
+    async fn changed(&self, line: Option<Recording>, rows: u64, is_definition: bool) {
+        let Some(mut line) = line else { return };
+        line.fetched(rows, 0);
+        drop(line);
+        if is_definition {
+            self.audit_log.written().await;
+        }
     }
 
     async fn execute(
@@ -253,60 +360,122 @@ impl Service {
         statement: &Statement,
         values: RecordBatch,
         deadline: Instant,
-    ) -> Result<Answer, Status> {
+    ) -> Result<(Answer, Option<Recording>), Status> {
         let sql = statement.sql.clone();
+        let by_token = statement.is_credential && matches!(caller.basis, Basis::Token(_));
         let work = async move |backend: Arc<dyn Backend>, session: SessionContext, principal: Principal| {
+            if by_token {
+                let refused = "a token makes no further tokens and changes no passwords";
+                return Err(Error::new(ErrorKind::Denied, refused).with_hint("log in with your password"));
+            }
             backend.execute(&session, &principal, &sql, &values).await
         };
-        self.run(caller, statement.shape, deadline, work).await
+        self.run(caller, (statement.shape, &statement.sql), deadline, work).await
     }
 
-    /// Take a turn and do some work in a session of its own.
-    async fn run<T, W, F>(&self, caller: &Caller, shape: Shape, deadline: Instant, work: W) -> Result<T, Status>
+    /// Take a turn and do some work in a session of its own, with a line in the audit log: complete for what has failed
+    /// or is a change, to be completed for a query, whose rows come later.
+    async fn run<T, W, F>(
+        &self,
+        caller: &Caller,
+        (shape, sql): (Shape, &str),
+        deadline: Instant,
+        work: W,
+    ) -> Result<(T, Option<Recording>), Status>
     where
         T: Send + 'static,
         W: FnOnce(Arc<dyn Backend>, SessionContext, Principal) -> F + Send + 'static,
         F: Future<Output = crate::error::Result<T>> + Send + 'static,
     {
-        let turn = self.turn(deadline).await?;
+        let mut line = self.audit_log.begin(caller, STATEMENT, Some(sql)).await?;
+        let turn = self.turns.take(&caller.principal, deadline).await;
+        let turn = turn.inspect_err(|status| line.iter_mut().for_each(|line| line.failed(status)))?;
         let (backend, principal) = (Arc::clone(&self.backend), caller.principal.clone());
         let options = self.options(caller);
         let work = async move {
             let _turn = turn;
-            let session = backend.session(&principal).await?;
-            options.apply(&session);
-            work(backend, session, principal).await
+            let session = backend.session(&principal).await;
+            let done = match session {
+                Ok(session) => {
+                    options.apply(&session);
+                    work(backend, session, principal).await
+                }
+                Err(error) => Err(error),
+            };
+            // Here, because a change runs to its end also when its client has gone.
+            let done = done.map_err(status::from);
+            match &done {
+                Err(status) => line.iter_mut().for_each(|line| line.failed(status)),
+                Ok(_) if shape == Shape::Change => line.iter_mut().for_each(Recording::done),
+                Ok(_) => {}
+            }
+            done.map(|done| (done, line))
         };
         // In tasks of their own, so that a panic ends the statement and not the connection.
         let timed = match shape {
-            Shape::Query => tokio::time::timeout_at(deadline, SpawnedTask::spawn(work).join()).await,
-            Shape::Change => tokio::time::timeout_at(deadline, tokio::spawn(work)).await,
+            Shape::Query => tokio::time::timeout_at(deadline, self.workers.spawn(work).join_next()).await,
+            Shape::Change => tokio::time::timeout_at(deadline, self.workers.handle().spawn(work)).await.map(Some),
         };
-        match timed {
-            Ok(Ok(answer)) => answer.map_err(status::from),
-            Ok(Err(_)) => Err(Status::internal("the statement ended unexpectedly; the server's log tells why")),
-            Err(_) => Err(result_stream::too_long()),
+        ended(timed)
+    }
+
+    /// When work that begins now has used up its time: `time_max`, or what the server or the user has less.
+    fn deadline(&self, principal: &Principal, time_max: Duration) -> Instant {
+        let own = principal.limits.time_ms_max.map_or(Duration::MAX, Duration::from_millis);
+        Instant::now() + self.limits.statement_time_max.min(own).min(time_max)
+    }
+
+    /// Queries of a page, as a statement's: in their turn, on the threads of statements, for so long at most. They end
+    /// with the call that waits for them.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        principal: &Principal,
+        time_max: Duration,
+        work: impl Future<Output = crate::error::Result<T>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let deadline = self.deadline(principal, time_max);
+        let _turn = self.turns.take(principal, deadline).await?;
+        let work = async move { work.await.map_err(status::from) };
+        ended(tokio::time::timeout_at(deadline, self.workers.spawn(work).join_next()).await)
+    }
+
+    /// Let go of what clients have left behind, and of what they may not have any more, again and again.
+    pub(crate) async fn sweep(&self) {
+        let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.results.sweep();
+            self.prepared.sweep();
+            self.sessions.sweep();
+            if let Ok(access) = self.backend.access().await {
+                self.running.cancel_where(|owner| match access.is_open() {
+                    true => *owner != Principal::local(),
+                    false => access.principal(&owner.subject).as_ref() != Some(owner),
+                });
+            }
         }
     }
 
-    /// Wait for a turn, but not for long: a full server says so, and drivers try again.
-    async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, Status> {
-        let until = deadline.min(Instant::now() + self.limits.queue_wait_max);
-        match tokio::time::timeout_at(until, Arc::clone(&self.turns).acquire_owned()).await {
-            Ok(Ok(turn)) => Ok(turn),
-            Ok(Err(_)) => Err(Status::unavailable("the server is stopping")),
-            Err(_) => Err(Status::unavailable(format!(
-                "{} statements are running already (hint: try again later)",
-                self.limits.statements_max
-            ))),
-        }
+    /// Ends some time after `shutdown`: connections may linger for so long.
+    pub(crate) async fn stopped(&self) {
+        self.shutdown.cancelled().await;
+        tokio::time::sleep(self.limits.shutdown_grace_max).await;
     }
 
-    /// Let go of what clients have left behind.
-    pub(crate) fn sweep(&self) {
-        self.results.sweep();
-        self.prepared.sweep();
-        self.sessions.sweep();
+    /// The last lines of the audit log, when nobody is served any more.
+    pub(crate) async fn finish(&self) {
+        if tokio::time::timeout(self.limits.shutdown_grace_max, self.audit_log.written()).await.is_err() {
+            tracing::error!("the last lines of the audit log could not be written");
+        }
+    }
+}
+
+/// What work gave that has been waited for.
+fn ended<T>(timed: Result<Option<Result<Result<T, Status>, JoinError>>, Elapsed>) -> Result<T, Status> {
+    match timed {
+        Ok(Some(Ok(done))) => done,
+        Ok(Some(Err(_)) | None) => Err(result_stream::ended()),
+        Err(_) => Err(result_stream::too_long()),
     }
 }
 

@@ -18,6 +18,7 @@ use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Response, Status};
 use uuid::Uuid;
 
+use super::auth::{Basis, is_issued};
 use super::status;
 use crate::catalog::access::secret;
 use crate::catalog::session::CATALOG;
@@ -31,13 +32,13 @@ pub(crate) struct Session {
     pub(crate) schema: Option<String>,
     /// When its log-in was.
     pub(crate) since: Instant,
-    /// What the log-in rests on: see [`crate::catalog::access::Access::stands`]. `None` in a lake without users.
-    pub(crate) basis: Option<String>,
+    /// What the log-in rests on.
+    pub(crate) basis: Basis,
 }
 
 impl Default for Session {
     fn default() -> Self {
-        Self { schema: None, since: Instant::now(), basis: None }
+        Self { schema: None, since: Instant::now(), basis: Basis::Open }
     }
 }
 
@@ -53,11 +54,6 @@ impl Session {
 /// The longest token that is looked at, in bytes.
 const TOKEN_BYTES_MAX: usize = 256;
 
-/// A token of a new session: random, and never kept.
-pub(crate) fn new_token() -> String {
-    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
-}
-
 /// The handle that a token stands for.
 pub(crate) fn handle_of(token: &str) -> Uuid {
     Uuid::parse_str(&secret::digest(token)[..32]).unwrap_or_default()
@@ -67,8 +63,8 @@ pub(crate) fn handle_of(token: &str) -> Uuid {
 pub(crate) fn handle(metadata: &MetadataMap) -> Option<Uuid> {
     let text = |key| metadata.get(key).and_then(|value| value.to_str().ok());
     let bearer = text("authorization").and_then(|value| value.strip_prefix("Bearer "));
-    // A personal access token says who calls, and is no session.
-    let bearer = bearer.filter(|token| !token.starts_with(secret::TOKEN_PREFIX));
+    // A personal access token, or an issuer's, says who calls, and is no session.
+    let bearer = bearer.filter(|token| !token.starts_with(secret::TOKEN_PREFIX) && !is_issued(token));
     let cookie = || {
         let cookies = text("cookie")?.split(';');
         cookies
@@ -88,10 +84,18 @@ pub(crate) fn give_token<T>(response: &mut Response<T>, token: &str) -> Result<(
 }
 
 /// Give the client its token as a cookie.
-pub(crate) fn give_cookie<T>(response: &mut Response<T>, token: &str) -> Result<(), Status> {
-    let value = AsciiMetadataValue::try_from(format!("{COOKIE}={token}; HttpOnly"));
+pub(crate) fn give_cookie<T>(response: &mut Response<T>, token: &str, secure: bool) -> Result<(), Status> {
+    let value = AsciiMetadataValue::try_from(cookie(token, secure));
     response.metadata_mut().insert("set-cookie", value.map_err(internal)?);
     Ok(())
+}
+
+/// The cookie with this token, which browsers send to this site only, when a page of it asks, and show to no script; an
+/// empty token takes it away. `secure`: it came over TLS, and must not be sent without.
+pub(crate) fn cookie(token: &str, secure: bool) -> String {
+    let gone = if token.is_empty() { "; Max-Age=0" } else { "" };
+    let secure = if secure { "; Secure" } else { "" };
+    format!("{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict{secure}{gone}")
 }
 
 fn internal(error: impl std::fmt::Display) -> Status {
@@ -239,12 +243,12 @@ mod tests {
 
     #[test]
     fn the_handle_is_found_in_the_token_or_the_cookie() {
-        let token = new_token();
+        let token = secret::random();
         let mut metadata = MetadataMap::new();
         assert_eq!(handle(&metadata), None);
         metadata.insert("cookie", format!("a=b; {COOKIE}={token}; c=d").parse().unwrap());
         assert_eq!(handle(&metadata), Some(handle_of(&token)));
-        let other = new_token();
+        let other = secret::random();
         assert_ne!(handle_of(&other), handle_of(&token));
         metadata.insert("authorization", format!("Bearer {other}").parse().unwrap());
         assert_eq!(handle(&metadata), Some(handle_of(&other)));

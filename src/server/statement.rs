@@ -34,7 +34,14 @@ pub(crate) struct Statement {
     pub(crate) sql: String,
     pub(crate) shape: Shape,
     pub(crate) has_parameters: bool,
+    /// A change of what there is, or of who may do what; not of rows.
+    pub(crate) is_definition: bool,
+    /// Makes a token, or changes a password.
+    pub(crate) is_credential: bool,
 }
+
+/// Changes of rows only.
+const ROW_WORDS: [&str; 5] = ["INSERT", "UPDATE", "DELETE", "MERGE", "REFRESH"];
 
 const QUERY_WORDS: [&str; 9] = ["SELECT", "WITH", "VALUES", "TABLE", "FROM", "EXPLAIN", "DESCRIBE", "DESC", "SHOW"];
 
@@ -48,11 +55,26 @@ pub(crate) fn read(sql: &str, bytes_max: usize) -> Result<Statement, Status> {
         )));
     }
     let Some(tokens) = parser::tokens(sql) else {
-        return Ok(Statement { sql: sql.to_string(), shape: Shape::Query, has_parameters: false });
+        return Ok(Statement {
+            sql: sql.to_string(),
+            shape: Shape::Query,
+            has_parameters: false,
+            is_definition: false,
+            is_credential: false,
+        });
     };
-    let shape = shape(&tokens)?;
+    let words = words(&tokens);
+    let verb = words.first().cloned().unwrap_or_default();
+    let shape = shape(&verb)?;
     let rewritten = parameters::rewrite(sql, &tokens)?;
-    Ok(Statement { sql: rewritten.sql, shape, has_parameters: rewritten.has_parameters })
+    let is_definition = shape == Shape::Change && !ROW_WORDS.contains(&verb.as_str());
+    let is_credential = match words.as_slice() {
+        [first, second, ..] if first == "CREATE" => second == "TOKEN",
+        [first, second, _, fourth] if first == "ALTER" => second == "USER" && fourth == "PASSWORD",
+        _ => false,
+    };
+    let has_parameters = rewritten.has_parameters;
+    Ok(Statement { sql: rewritten.sql, shape, has_parameters, is_definition, is_credential })
 }
 
 /// Refuse a call inside a transaction.
@@ -67,11 +89,19 @@ pub(crate) fn no_transaction(id: Option<&Bytes>) -> Result<(), Status> {
 pub(crate) const NO_TRANSACTIONS: &str =
     "there are no transactions here: every statement is committed by itself (hint: switch autocommit on)";
 
-fn shape(tokens: &[(Token, Range<usize>)]) -> Result<Shape, Status> {
+/// The first words, in capitals; fewer where something else stands between them.
+fn words(tokens: &[(Token, Range<usize>)]) -> Vec<String> {
     let passed = |token: &Token| matches!(token, Token::Whitespace(_) | Token::LParen | Token::SemiColon);
-    let first = tokens.iter().find(|(token, _)| !passed(token));
-    let Some((Token::Word(word), _)) = first else { return Ok(Shape::Query) };
-    match word.value.to_uppercase().as_str() {
+    let words = tokens.iter().filter(|(token, _)| !passed(token)).map_while(|(token, _)| match token {
+        Token::Word(word) => Some(word.value.to_uppercase()),
+        _ => None,
+    });
+    words.take(4).collect()
+}
+
+fn shape(verb: &str) -> Result<Shape, Status> {
+    match verb {
+        "" => Ok(Shape::Query),
         "SET" | "RESET" => Err(Status::unimplemented(
             "settings do not last here yet: every statement has a session of its own (hint: the default schema is an \
              option of the connection)",
@@ -109,6 +139,16 @@ mod tests {
             assert_eq!(read(sql, 1000).unwrap_err().code(), tonic::Code::Unimplemented, "{sql}");
         }
         assert!(read("select 1", 7).unwrap_err().message().contains("8 bytes"));
+    }
+
+    #[test]
+    fn statements_that_open_the_door_for_longer_are_known() {
+        for sql in ["create token t", "CREATE TOKEN t FOR a", "/* x */ ; alter user \"a\" password 'x'"] {
+            assert!(read(sql, 1000).unwrap().is_credential, "{sql}");
+        }
+        for sql in ["DROP TOKEN t", "ALTER USER a DISABLE", "ALTER USER password ENABLE", "SELECT 1"] {
+            assert!(!read(sql, 1000).unwrap().is_credential, "{sql}");
+        }
     }
 
     #[test]

@@ -8,9 +8,12 @@
 
 mod escapes;
 mod grants;
+mod http;
+mod limits;
 mod masks;
 mod policies;
 mod server;
+mod tls;
 
 use std::sync::Arc;
 

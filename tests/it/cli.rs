@@ -90,7 +90,7 @@ fn the_command_alone_guides_and_knows_its_version() {
     let guide = flash(folder.path(), "").ok();
     assert!(guide.stdout.contains("flash demo"), "{}", guide.stdout);
     assert!(flash(folder.path(), "--version").ok().stdout.contains(env!("CARGO_PKG_VERSION")));
-    for verb in ["demo", "run", "simulate", "sql", "refresh", "explain", "status"] {
+    for verb in ["demo", "run", "check", "plan", "simulate", "sql", "refresh", "explain", "status"] {
         assert!(flash(folder.path(), &format!("{verb} --help")).ok().stdout.contains("Usage: flash"), "{verb}");
     }
     assert_eq!(flash(folder.path(), "run --no-such-flag").code, 2);
@@ -162,6 +162,53 @@ fn a_project_runs_until_caught_up_and_is_asked() {
     assert!(file.stdout.contains("append"), "{}", file.stdout);
     flash(folder.path(), "refresh bronze.e --full").fails(2, &["cannot be recomputed from raw.e"]);
     flash(folder.path(), "refresh bronze.nothing").fails(2, &["bronze.nothing"]);
+}
+
+#[test]
+fn a_project_is_checked_and_planned_before_it_is_applied() {
+    let folder = project(VIEW);
+    let path = folder.path();
+    let above = "CREATE MATERIALIZED VIEW silver.e AS\nSELECT _payload FROM bronze.e;";
+    std::fs::create_dir(path.join("sql/silver")).unwrap();
+    std::fs::write(path.join("sql/silver/e.sql"), above).unwrap();
+    let checked = flash(path, "check --json").ok().json();
+    assert_eq!((&checked["views"][0]["name"], &checked["views"][0]["mode"]), (&"bronze.e".into(), &"append".into()));
+    let new = flash(path, "plan");
+    assert_eq!(new.code, 2, "{}", new.stderr);
+    assert!(new.stdout.contains("+ bronze.e  new") && new.stdout.contains("plan: 3 new"), "{}", new.stdout);
+    assert!(!path.join("lake").exists(), "a plan has made a lake");
+    flash(path, "run --until-caught-up").ok();
+    assert_eq!(flash(path, "plan").ok().stdout, "nothing changes: 3 unchanged\n");
+
+    let other = above.replace("SELECT _payload", "SELECT _payload, 1 AS one");
+    std::fs::write(path.join("sql/silver/e.sql"), &other).unwrap();
+    let changed = flash(path, "plan");
+    assert_eq!(changed.code, 2);
+    for line in
+        ["~ silver.e  changed", "- SELECT _payload FROM bronze.e;", "+ SELECT _payload, 1 AS one FROM bronze.e;"]
+    {
+        assert!(changed.stdout.contains(line), "no {line} in {}", changed.stdout);
+    }
+    assert!(changed.stdout.contains("bronze.e (2 rows, "), "{}", changed.stdout);
+    let markdown = flash(path, "plan --markdown");
+    assert!(markdown.stdout.contains("| `silver.e` | changed |") && markdown.stdout.contains("```diff"));
+
+    // What has landed of a stream is nowhere else: a change of that view is refused, and nothing is touched.
+    let bronze = VIEW.replace("SELECT _payload", "SELECT _payload, _shard_id");
+    std::fs::write(path.join("sql/bronze/e.sql"), &bronze).unwrap();
+    for verb in ["plan", "run --until-caught-up"] {
+        flash(path, verb)
+            .fails(2, &["bronze.e reads the stream raw.e", "would begin empty", "flash backfill bronze.e"]);
+    }
+    assert_eq!(sql(path, "lake", "SELECT count(*) AS n FROM silver.e").ok().json()[0]["n"], 2);
+
+    std::fs::write(path.join("sql/bronze/e.sql"), bronze.replace("_shard_id", "_shard")).unwrap();
+    std::fs::write(path.join("sql/raw/f.sql"), "CREATE EXTERNL TABLE raw.f").unwrap();
+    let wrong = flash(path, "check");
+    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
+    for words in ["sql/bronze/e.sql:3", "sql/raw/f.sql:1", "there are 2 mistakes in 4 files"] {
+        assert!(wrong.stderr.contains(words), "no {words} in {}", wrong.stderr);
+    }
 }
 
 #[test]

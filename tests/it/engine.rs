@@ -2,6 +2,7 @@
 
 mod faults;
 pub mod harness;
+mod plan;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

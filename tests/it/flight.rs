@@ -28,7 +28,7 @@ use arrow::record_batch::RecordBatch;
 use arrow_flight::error::FlightError;
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use arrow_flight::{FlightInfo, Ticket};
-use flashcommerce::server::{self, Backend, Limits};
+use flashcommerce::server::{self, Backend, Identity, Limits, Listener, Security, Service};
 use futures::TryStreamExt;
 use memory::Memory;
 use tokio_util::sync::CancellationToken;
@@ -67,11 +67,17 @@ impl Server {
 }
 
 async fn serve(backend: Arc<dyn Backend>, limits: Limits) -> (SocketAddr, CancellationToken) {
-    let listener = server::bind("127.0.0.1:0".parse().unwrap(), "--flight").await.unwrap();
-    let addr = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    tokio::spawn(server::serve_flight_with(listener, backend, limits, shutdown.clone()));
+    let service = Service::start(backend, limits, Identity::default(), shutdown.clone()).unwrap();
+    let listener = listener("--flight", &Security::default()).await;
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(server::serve_flight(listener, service));
     (addr, shutdown)
+}
+
+/// A free port of this machine.
+pub(crate) async fn listener(flag: &str, security: &Security) -> Listener {
+    Listener::bind("127.0.0.1:0".parse().unwrap(), flag, security).await.unwrap()
 }
 
 /// A server over a lake in memory.

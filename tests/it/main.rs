@@ -10,6 +10,7 @@
 
 mod access;
 mod cli;
+mod dashboard;
 mod engine;
 mod flight;
 mod incremental;

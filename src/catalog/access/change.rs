@@ -48,8 +48,8 @@ impl Access {
             S::CreateUser { name, roles, attributes, .. } => {
                 next.unused(name)?;
                 let roles = next.known_roles(roles)?;
-                let (attributes, tokens) = (attributes.clone(), Default::default());
-                let user = User { password: secret, enabled: true, roles, grants: BTreeSet::new(), attributes, tokens };
+                let attributes = attributes.clone();
+                let user = User { password: secret, enabled: true, roles, attributes, ..User::default() };
                 next.users.insert(name.clone(), user);
                 format!("user {name}: created")
             }
@@ -62,8 +62,15 @@ impl Access {
             S::CreateRole { name, roles } => {
                 next.unused(name)?;
                 let roles = next.known_roles(roles)?;
-                next.roles.insert(name.clone(), Role { roles, grants: BTreeSet::new() });
+                next.roles.insert(name.clone(), Role { roles, ..Role::default() });
                 format!("role {name}: created")
+            }
+            S::AlterRole { name, limits } => {
+                if !next.is_role(name) {
+                    return Err(no_role(name));
+                }
+                next.roles.entry(name.clone()).or_default().limits = *limits;
+                format!("role {name}: limits are changed")
             }
             S::DropRole { name, if_exists } => next.drop_role(name, *if_exists)?,
             S::Grant { what, to } => next.grant(what, to, true)?,
@@ -117,6 +124,10 @@ impl Access {
             UserChange::Attributes(attributes) => {
                 user.attributes.clone_from(attributes);
                 format!("user {name}: attributes are changed")
+            }
+            UserChange::Limits(limits) => {
+                user.limits = *limits;
+                format!("user {name}: limits are changed")
             }
             UserChange::Enabled(enabled) => {
                 user.enabled = *enabled;

@@ -52,9 +52,20 @@ pub fn verify(password: &str, phc: Option<&str>) -> bool {
     }
 }
 
-/// A new token. It is shown once.
+/// 64 random hexadecimal digits.
+pub fn random() -> String {
+    format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+}
+
+/// A new personal access token. It is shown once.
 pub fn token() -> String {
-    format!("{TOKEN_PREFIX}{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
+    format!("{TOKEN_PREFIX}{}", random())
+}
+
+/// Has a text the form of one?
+pub fn is_token(text: &str) -> bool {
+    let digits = text.strip_prefix(TOKEN_PREFIX).unwrap_or_default();
+    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// SHA-256 in hexadecimal digits.

@@ -23,6 +23,24 @@ async fn conditions_that_fail_tell_nothing_of_hidden_rows() {
     }
 }
 
+/// Not by luck: whatever order the engine puts conditions in, one that can fail is not below the barrier.
+#[tokio::test]
+async fn a_condition_that_can_fail_stays_above_the_barrier() {
+    let lake = open_store().await;
+    let plan = async |condition: &str| {
+        let sql = format!("EXPLAIN SELECT shop FROM s.clean WHERE {condition}");
+        ask(&lake, "s1", &sql).await.unwrap().join("\n")
+    };
+    let harmless = plan("amount > 5 AND shop IN ('S1', 'S2')").await;
+    assert!(harmless.contains("partial_filters"), "{harmless}");
+    for telling in
+        ["1 / (amount - 77) >= 0", "CAST(product AS INT) > 0", "product LIKE 'p%'", "amount + 1 > amount * 2"]
+    {
+        let above = plan(telling).await;
+        assert!(!above.contains("partial_filters") && above.contains("FilterExec"), "{telling}: {above}");
+    }
+}
+
 #[tokio::test]
 async fn explanations_and_statistics_tell_nothing() {
     let lake = open_store().await;

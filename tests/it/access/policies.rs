@@ -5,7 +5,7 @@ use crate::engine::harness::Lake;
 use flashcommerce::catalog::Principal;
 
 /// Queries over what tells the rows apart. `$v`: each of those views.
-const QUERIES: [&str; 16] = [
+pub(super) const QUERIES: [&str; 16] = [
     "SELECT * FROM s.$v",
     "SELECT count(*), count(shop), min(shop), max(shop) FROM s.$v",
     "SELECT shop, count(*) FROM s.$v GROUP BY shop HAVING count(*) > 1",

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_flight::sql::client::FlightSqlServiceClient;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flashcommerce::cli::remote::{Login, Remote};
+use flashcommerce::cli::remote::{Login, Remote, Trust};
 use flashcommerce::error::ErrorKind;
-use flashcommerce::server::{self, Limits};
+use flashcommerce::server::{self, Identity, Limits, Security, Service};
 use futures::TryStreamExt;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,40 +19,46 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{ask, open_store, shared};
 use crate::engine::harness::{Lake, lines};
-use crate::flight::status;
+use crate::flight::{listener, status};
 
-struct Door {
-    lake: Arc<Lake>,
-    flight: SocketAddr,
-    http: SocketAddr,
+pub(super) struct Door {
+    pub(super) lake: Arc<Lake>,
+    pub(super) flight: SocketAddr,
+    pub(super) http: SocketAddr,
     _stops: DropGuard,
 }
 
 impl Door {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
+        Self::protected(Security::default(), Identity::default()).await
+    }
+
+    pub(super) async fn protected(security: Security, identity: Identity) -> Self {
         let lake = shared(open_store().await);
         let shutdown = CancellationToken::new();
-        let any = "127.0.0.1:0".parse().unwrap();
-        let (flight, http) = (server::bind(any, "--flight").await.unwrap(), server::bind(any, "--http").await.unwrap());
+        let (flight, http) = (listener("--flight", &security).await, listener("--http", &security).await);
         let (flight_addr, http_addr) = (flight.local_addr().unwrap(), http.local_addr().unwrap());
-        let backend = || Arc::clone(&lake.engine) as Arc<dyn server::Backend>;
-        tokio::spawn(server::serve_flight_with(flight, backend(), Limits::default(), shutdown.clone()));
-        tokio::spawn(server::serve_http_with(http, backend(), None, shutdown.clone()));
+        let backend = Arc::clone(&lake.engine) as Arc<dyn server::Backend>;
+        // Longer than a slow machine takes from one guess to the next.
+        let limits = Limits { log_in_wait: Duration::from_secs(60), ..Limits::default() };
+        let service = Service::start(backend, limits, identity, shutdown.clone()).unwrap();
+        tokio::spawn(server::serve_flight(flight, Arc::clone(&service)));
+        tokio::spawn(server::serve_http(http, service, None));
         Self { lake, flight: flight_addr, http: http_addr, _stops: shutdown.drop_guard() }
     }
 
-    async fn client(&self) -> FlightSqlServiceClient<Channel> {
+    pub(super) async fn client(&self) -> FlightSqlServiceClient<Channel> {
         let channel = Endpoint::from_shared(format!("http://{}", self.flight)).unwrap();
         FlightSqlServiceClient::new(channel.connect().await.unwrap())
     }
 
-    async fn user(&self, name: &str, password: &str) -> FlightSqlServiceClient<Channel> {
+    pub(super) async fn user(&self, name: &str, password: &str) -> FlightSqlServiceClient<Channel> {
         let mut client = self.client().await;
         client.handshake(name, password).await.unwrap();
         client
     }
 
-    async fn seller(&self, number: u8) -> FlightSqlServiceClient<Channel> {
+    pub(super) async fn seller(&self, number: u8) -> FlightSqlServiceClient<Channel> {
         self.user(&format!("s{number}"), &format!("sells as S{number}")).await
     }
 
@@ -67,15 +74,15 @@ impl Door {
     }
 }
 
-type Asked = Result<Vec<String>, tonic::Status>;
+pub(super) type Asked = Result<Vec<String>, tonic::Status>;
 
-async fn query(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Asked {
+pub(super) async fn query(client: &mut FlightSqlServiceClient<Channel>, sql: &str) -> Asked {
     let info = client.execute(sql.to_string(), None).await.map_err(status)?;
     let rows = client.do_get(info.endpoint[0].ticket.clone().unwrap()).await.map_err(status)?;
     Ok(lines(&rows.try_collect::<Vec<_>>().await.map_err(status)?))
 }
 
-fn code(asked: Asked) -> Code {
+pub(super) fn code(asked: Asked) -> Code {
     asked.map(|rows| panic!("{rows:?}")).unwrap_err().code()
 }
 
@@ -95,7 +102,8 @@ async fn everybody_says_who_they_are_and_sees_what_is_theirs() {
     let mut with_token = door.client().await;
     with_token.set_token(token.clone());
     assert_eq!(query(&mut with_token, shops).await.unwrap(), ["S1"]);
-    let mut remote = Remote::connect(&format!("grpc://{}", door.flight), &Login::Token(token)).await.unwrap();
+    let mut remote =
+        Remote::connect(&format!("grpc://{}", door.flight), &Login::Token(token), &Trust::default()).await.unwrap();
     assert_eq!(lines(&remote.query(shops).await.unwrap().batches), ["S1"]);
 
     let mut seller = door.seller(3).await;
@@ -109,7 +117,7 @@ async fn who_guesses_has_to_wait() {
     let url = format!("grpc://{}", door.flight);
     let guess = async |user: &str, password: &str| {
         let login = Login::Password { user: user.into(), password: password.into() };
-        Remote::connect(&url, &login).await
+        Remote::connect(&url, &login, &Trust::default()).await
     };
     for user in ["ann", "ghost"] {
         for _ in 0..5 {
@@ -155,7 +163,7 @@ async fn the_page_and_the_metrics_are_for_those_who_may_read_them() {
     let door = Door::open().await;
     let basic = |user: &str, password: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
     let root = basic("root", "correct horse");
-    for path in ["/", "/metrics"] {
+    for path in ["/status", "/metrics"] {
         assert!(door.get(path, None).await.contains("401"));
         assert!(door.get(path, Some(&basic("root", "wrong horse"))).await.contains("401"));
         assert!(door.get(path, Some(&basic("s1", "sells as S1"))).await.contains("403"));
@@ -191,10 +199,41 @@ async fn a_session_ends_with_what_it_rests_on() {
         assert!(door.lake.execute(&format!("CREATE USER {name}")).await.is_err(), "{name} is nobody's name");
     }
     let login = Login::Password { user: "s2".into(), password: "sells as S2".into() };
-    let mut remote = Remote::connect(&url, &login).await.unwrap();
+    let mut remote = Remote::connect(&url, &login, &Trust::default()).await.unwrap();
     for sql in ["; SET datafusion.runtime.metadata_cache_limit = '1K'", "SET datafusion.execution.batch_size = 1"] {
         assert!(remote.query(sql).await.is_err(), "{sql}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_on_their_way_end_with_the_right_to_them() {
+    let door = Door::open().await;
+    let mut seller = door.seller(1).await;
+    let many = "SELECT c.shop FROM s.clean c, range(0, 100000000) r";
+    let info = seller.execute(many.into(), None).await.unwrap();
+    let mut rows = seller.do_get(info.endpoint[0].ticket.clone().unwrap()).await.unwrap();
+    rows.try_next().await.unwrap().expect("rows");
+    door.lake.query("REVOKE SELECT ON SCHEMA s FROM seller").await;
+    let ended = async {
+        while rows.try_next().await?.is_some() {}
+        Ok::<_, arrow_flight::error::FlightError>(())
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await.expect("they go on");
+    assert_eq!(status(ended.unwrap_err()).code(), Code::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_makes_no_tokens() {
+    let door = Door::open().await;
+    let told = ask(&door.lake, "s1", "CREATE TOKEN first").await.unwrap().remove(0);
+    let mut with_token = door.client().await;
+    with_token.set_token(told.lines().nth(1).unwrap().to_string());
+    for sql in ["CREATE TOKEN second", "ALTER USER s1 PASSWORD 'another password'"] {
+        assert_eq!(code(query(&mut with_token, sql).await), Code::PermissionDenied, "{sql}");
+    }
+    with_token.execute("DROP TOKEN first".into(), None).await.expect("what closes the door is theirs");
+    assert_eq!(code(query(&mut with_token, "SELECT 1").await), Code::Unauthenticated);
+    query(&mut door.seller(1).await, "CREATE TOKEN second").await.expect("by password");
 }
 
 /// However many at once: after the free ones, nobody's password is tried.
@@ -205,7 +244,7 @@ async fn many_guesses_at_once_are_many_guesses() {
     let guess = |number: usize| {
         let login = Login::Password { user: "root".into(), password: format!("guess number {number}") };
         let url = url.clone();
-        async move { Remote::connect(&url, &login).await.unwrap_err().message().to_string() }
+        async move { Remote::connect(&url, &login, &Trust::default()).await.unwrap_err().message().to_string() }
     };
     let told = futures::future::join_all((0..30).map(guess)).await;
     let tried = told.iter().filter(|text| text.contains("is wrong")).count();

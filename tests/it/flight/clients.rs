@@ -4,6 +4,8 @@
 //! the JDBC driver (`tests/clients/jdbc/Browse.java` tells how to get it). Without them these tests say that they are
 //! skipped.
 
+use std::net::SocketAddr;
+
 use flashcommerce::cli::remote;
 use flashcommerce::error::ErrorKind;
 use serde_json::{Value, json};
@@ -51,21 +53,29 @@ async fn adbc_connects_browses_and_queries() {
     assert!(answer["error"].as_str().unwrap().contains("nowhere"), "{answer}");
 }
 
+/// What a Java program of `tests/clients/jdbc` prints.
+async fn java(driver: &str, program: &str, addr: SocketAddr, args: &[&str]) -> String {
+    let program = format!("{}/tests/clients/jdbc/{program}", env!("CARGO_MANIFEST_DIR"));
+    let url = format!("jdbc:arrow-flight-sql://{addr}?useEncryption=false");
+    let mut command = Command::new("java");
+    // The driver shows times in the zone of its process.
+    command.env("TZ", "UTC").args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", driver, &program, &url]);
+    let output = command.args(args).output().await.unwrap();
+    let (answer, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{answer}{errors}");
+    answer.into_owned()
+}
+
 #[tokio::test]
 async fn jdbc_connects_browses_and_queries() {
     let Some(driver) = tool("FLASH_JDBC_DRIVER", "jdbc_connects_browses_and_queries") else { return };
     let server = Server::start().await;
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/jdbc/Browse.java");
-    let url = format!("jdbc:arrow-flight-sql://{}?useEncryption=false", server.addr);
-    let output = Command::new("java")
-        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", &driver, program, &url])
-        .args(["SELECT city, category, revenue FROM gold.kpis ORDER BY revenue"])
-        .args(["INSERT INTO silver.events VALUES (10), (11)", "SELECT count(*) FROM silver.events"])
-        .output()
-        .await
-        .unwrap();
-    let (answer, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{answer}{errors}");
+    let statements = [
+        "SELECT city, category, revenue FROM gold.kpis ORDER BY revenue",
+        "INSERT INTO silver.events VALUES (10), (11)",
+        "SELECT count(*) FROM silver.events",
+    ];
+    let answer = java(&driver, "Browse.java", server.addr, &statements).await;
     for line in [
         "product | FlashCommerce | ",
         "escape | \\\n",
@@ -116,16 +126,7 @@ async fn adbc_binds_and_ingests() {
 async fn jdbc_binds() {
     let Some(driver) = tool("FLASH_JDBC_DRIVER", "jdbc_binds") else { return };
     let server = lake().await;
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/jdbc/Bind.java");
-    let url = format!("jdbc:arrow-flight-sql://{}?useEncryption=false", server.addr);
-    let output = Command::new("java")
-        .env("TZ", "UTC")
-        .args(["--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", &driver, program, &url])
-        .output()
-        .await
-        .unwrap();
-    let (answer, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{answer}{errors}");
+    let answer = java(&driver, "Bind.java", server.addr, &[]).await;
     for line in [
         "inserted | 1\n",
         "batch | 499\n",
@@ -151,7 +152,8 @@ async fn our_own_client_tells_rows_from_changes() {
     assert_eq!((schema.field(0).name().as_str(), affected), ("count", None));
     assert_eq!(column(&batches, "count"), ["2"]);
 
-    let mut connection = remote::Remote::connect(&url, &remote::Login::Anonymous).await.unwrap();
+    let mut connection =
+        remote::Remote::connect(&url, &remote::Login::Anonymous, &remote::Trust::default()).await.unwrap();
     let reply = connection.query("INSERT INTO silver.events VALUES (1), (2)").await.unwrap();
     assert_eq!((reply.rows_affected, reply.message.as_deref()), (Some(2), Some("done")));
     let reply = connection.query("REFRESH").await.unwrap();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use flashcommerce::epoch::{Position, Positions, PublishedRecord, RefreshFacts};
 use flashcommerce::name::TableName;
-use flashcommerce::server;
+use flashcommerce::server::{self, Identity, Limits, Security, Service};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::listener;
 use super::memory::Memory;
 
 async fn get(addr: SocketAddr, path: &str) -> String {
@@ -24,11 +25,13 @@ async fn get(addr: SocketAddr, path: &str) -> String {
 
 #[tokio::test]
 async fn health_page_and_metrics() {
-    let listener = server::bind("127.0.0.1:0".parse().unwrap(), "--http").await.unwrap();
+    let listener = listener("--http", &Security::default()).await;
     let addr = listener.local_addr().unwrap();
     let (memory, shutdown) = (Arc::new(Memory::new()), CancellationToken::new());
     let flight = Some("127.0.0.1:50051".parse().unwrap());
-    let served = tokio::spawn(server::serve_http_with(listener, Arc::clone(&memory) as _, flight, shutdown.clone()));
+    let backend = Arc::clone(&memory) as _;
+    let service = Service::start(backend, Limits::default(), Identity::default(), shutdown.clone()).unwrap();
+    let served = tokio::spawn(server::serve_http(listener, service, flight));
 
     assert!(get(addr, "/healthz").await.starts_with("HTTP/1.1 200"));
     assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 503"));
@@ -43,7 +46,7 @@ async fn health_page_and_metrics() {
         ..PublishedRecord::default()
     }));
     assert!(get(addr, "/readyz").await.starts_with("HTTP/1.1 200"));
-    let page = get(addr, "/").await;
+    let page = get(addr, "/status").await;
     assert!(page.contains("grpc://127.0.0.1:50051") && page.contains("gold.kpis") && page.contains("1.5 s"), "{page}");
     let metrics = get(addr, "/metrics").await;
     for line in [

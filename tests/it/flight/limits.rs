@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use flashcommerce::error::ErrorKind;
-use flashcommerce::server::{self, Limits};
+use flashcommerce::server::{Limits, Listener, Security};
+use futures::TryStreamExt;
 use tonic::Code;
 
-use super::{Server, status, ticket};
+use super::{Server, listener, status, ticket};
 
 #[tokio::test]
 async fn results_and_prepared_statements_are_limited_and_expire() {
@@ -48,6 +49,21 @@ async fn a_client_that_reads_nothing_does_not_keep_its_query() {
     let info = client.0.execute("SELECT n FROM gold.endless".into(), None).await.unwrap();
     let _never_read = client.0.do_get(ticket(&info)).await.unwrap();
     server.memory.dropped.lock().await.recv().await.unwrap();
+
+    let server = Server::with(Limits { stream_idle_max: Duration::from_millis(200), ..Limits::default() }).await;
+    let mut client = server.client().await;
+    let info = client.0.execute("SELECT value FROM range(0, 1000000000)".into(), None).await.unwrap();
+    let mut begun = client.0.do_get(ticket(&info)).await.unwrap();
+    begun.try_next().await.unwrap();
+    // What is on its way fills the buffers between, and waits there.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let ended = loop {
+        match begun.try_next().await {
+            Ok(rows) => assert!(rows.is_some(), "the rows end as if they were all"),
+            Err(error) => break status(error),
+        }
+    };
+    assert_eq!(ended.code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]
@@ -60,12 +76,12 @@ async fn long_statements_are_refused() {
 #[tokio::test]
 async fn addresses_other_than_loopback_and_ports_in_use_are_refused() {
     for addr in ["0.0.0.0:0", "192.168.1.1:50051", "[::]:0"] {
-        let error = server::bind(addr.parse().unwrap(), "--flight").await.unwrap_err();
+        let error = Listener::bind(addr.parse().unwrap(), "--flight", &Security::default()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{addr}");
         assert!(error.hint().unwrap().contains("127.0.0.1"), "{error}");
     }
-    let first = server::bind("127.0.0.1:0".parse().unwrap(), "--http").await.unwrap();
-    let error = server::bind(first.local_addr().unwrap(), "--http").await.unwrap_err();
+    let first = listener("--http", &Security::default()).await;
+    let error = Listener::bind(first.local_addr().unwrap(), "--http", &Security::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.message().starts_with("--http: port"), "{error}");
 }

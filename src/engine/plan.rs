@@ -1,0 +1,277 @@
+//! Plan and check: what a project is, and what applying it would change. Nothing is written.
+//!
+//! ```text
+//!  files ─▶ compile, as for apply ─▶ fingerprints ─┐
+//!                                                  ├─▶ new, changed, rebuilt, elsewhere, removed, unchanged
+//!  stored definitions and their fingerprints ──────┘
+//!
+//!  check: the same, without a lake; a mistake in one object does not hide those in others
+//! ```
+//!
+//! A fingerprint is that of the normalised plan and of what it reads, so that spaces, comments and the order of conditions are
+//! no change, and a change of a view is one of those above it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalog::definitions::{Definitions, Kind};
+use crate::engine::apply::{Desired, parse_object, stored};
+use crate::engine::due::in_order;
+use crate::engine::{Engine, Graph, ProjectObject};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::TableName;
+use crate::parser::{self, Statement};
+use crate::refresh::compile::Readable;
+use crate::refresh::plan::kept_by;
+
+/// What applying a project would do to one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlannedChange {
+    /// It is made.
+    New,
+    /// Its own definition differs: it is built anew, beside the old one.
+    Changed,
+    /// What it is built on changes, so it is built anew. Empty: another version of the program compiles it otherwise.
+    Rebuilt {
+        /// Those of its inputs that change.
+        because: Vec<TableName>,
+    },
+    /// A source is read from elsewhere, or otherwise; what has landed stays.
+    Elsewhere,
+    /// No file defines it any more.
+    Removed,
+    /// Nothing.
+    Unchanged,
+}
+
+/// One object of a plan.
+#[derive(Debug, Clone)]
+pub struct PlannedObject {
+    /// Its name.
+    pub name: TableName,
+    /// What it is.
+    pub kind: Kind,
+    /// The file that defines it.
+    pub file: Option<String>,
+    /// What happens.
+    pub change: PlannedChange,
+    /// Its statement in the lake.
+    pub before: Option<String>,
+    /// Its statement in the project.
+    pub after: Option<String>,
+    /// How the view is refreshed: now, and afterwards.
+    pub mode: (Option<&'static str>, Option<&'static str>),
+    /// Why it is refreshed so.
+    pub reason: Option<String>,
+    /// What building it reads.
+    pub reads: Vec<Read>,
+}
+
+/// What building a view reads of one input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// The input.
+    pub input: TableName,
+    /// Rows that it has now; `None` for a stream.
+    pub rows: Option<u64>,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+/// What `check` found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Views that compile: how each is refreshed, and why.
+    pub views: Vec<(TableName, &'static str, String)>,
+    /// Mistakes, by object as far as it is known.
+    pub errors: Vec<Error>,
+    /// Views that could not be looked at, because what they are built on has a mistake.
+    pub skipped: Vec<TableName>,
+    /// Sources and tables that nothing reads.
+    pub unused: Vec<TableName>,
+}
+
+impl Engine {
+    /// What `apply` of all files of a project, and of nothing else, would change.
+    ///
+    /// # Errors
+    /// As `apply`.
+    pub async fn plan(&self, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
+        let state = self.state.lock().await;
+        let old = &state.definitions;
+        let mut desired = BTreeMap::new();
+        for object in objects {
+            let (name, wanted) = parse_object(object)?;
+            if desired.insert(name.clone(), wanted).is_some() {
+                return Err(Error::new(ErrorKind::Definition, format!("{name} is defined twice")));
+            }
+        }
+        // What was made at a prompt is no part of the project, and stays.
+        let before = stored(old)?;
+        for (name, object) in before.iter().filter(|(_, object)| object.file.is_none()) {
+            desired.entry(name.clone()).or_insert_with(|| object.clone());
+        }
+        let graph = self.build(&desired, old, false).await?;
+        let mut changed: BTreeMap<TableName, PlannedChange> = BTreeMap::new();
+        let tables = desired.keys().filter(|name| !graph.slots.contains_key(*name));
+        let mut planned = Vec::new();
+        for name in tables.chain(&graph.order) {
+            let slot = graph.slots.get(name);
+            let mut fingerprint = slot.map_or(&graph.definitions.objects[name].fingerprint, |it| &it.view.fingerprint);
+            if let (Some(slot), Some(before)) = (slot, old.objects.get(name))
+                && self.stays(&slot.view, &graph.sources, before, &desired[name])?
+            {
+                fingerprint = &before.fingerprint;
+            }
+            let inputs = slot.map(|slot| &slot.view.inputs).into_iter().flatten();
+            let moved = inputs.filter(|input| changed.get(*input).is_some_and(|change| change.builds()));
+            let because = moved.cloned().collect();
+            let change = decide(name, old, before.get(name), &desired[name], fingerprint, because);
+            changed.insert(name.clone(), change.clone());
+            planned.push(self.planned(name, &desired[name], change, &graph, &state.graph, before.get(name)).await?);
+        }
+        let removed = before.iter().filter(|(name, _)| !desired.contains_key(*name));
+        planned.extend(removed.map(|(name, object)| PlannedObject {
+            name: name.clone(),
+            kind: old.objects[name].kind,
+            file: object.file.clone(),
+            change: PlannedChange::Removed,
+            before: Some(object.sql.clone()),
+            after: None,
+            mode: (state.graph.slots.get(name).map(|slot| slot.view.shape.mode()), None),
+            reason: None,
+            reads: vec![],
+        }));
+        Ok(planned)
+    }
+
+    async fn planned(
+        &self,
+        name: &TableName,
+        desired: &Desired,
+        change: PlannedChange,
+        graph: &Graph,
+        now: &Graph,
+        before: Option<&Desired>,
+    ) -> Result<PlannedObject> {
+        let slot = graph.slots.get(name);
+        let builds = slot.filter(|_| change.builds());
+        let mut reads = Vec::new();
+        for input in builds.into_iter().flat_map(|slot| &slot.view.inputs) {
+            reads.push(self.size(input, now).await?);
+        }
+        let mode = |slot: &crate::refresh::pass::ViewSlot| slot.view.shape.mode();
+        Ok(PlannedObject {
+            name: name.clone(),
+            kind: graph.definitions.objects[name].kind,
+            file: desired.file.clone(),
+            change,
+            before: before.map(|before| before.sql.clone()),
+            after: Some(desired.sql.clone()),
+            mode: (now.slots.get(name).map(|slot| mode(slot)), slot.map(|slot| mode(slot))),
+            reason: slot.map(|slot| kept_by(&slot.view.shape)),
+            reads,
+        })
+    }
+
+    /// What an input holds now; one that does not exist yet holds nothing.
+    async fn size(&self, input: &TableName, now: &Graph) -> Result<Read> {
+        let location = now.tables.get(input).or_else(|| now.slots.get(input).map(|slot| &slot.location));
+        let (rows, bytes) = match location {
+            Some(location) => {
+                let snapshot = self.storage.snapshot(location, None).await?;
+                let sum = |of: fn(&crate::storage::DataFile) -> u64| snapshot.files.iter().map(|file| of(file)).sum();
+                (Some(sum(|file| file.rows)), sum(|file| file.size))
+            }
+            None if now.sources.contains_key(input) => (None, 0),
+            None => (Some(0), 0),
+        };
+        Ok(Read { input: input.clone(), rows, bytes })
+    }
+
+    /// Compile a project that is in no lake. Every object is looked at.
+    pub async fn check(&self, objects: &[ProjectObject]) -> Checked {
+        let (mut checked, mut desired) = (Checked::default(), BTreeMap::new());
+        for object in objects {
+            match parse_object(object) {
+                Ok((name, wanted)) => drop(desired.insert(name, wanted)),
+                Err(error) => checked.errors.push(error),
+            }
+        }
+        let (mut graph, mut readable, none) = (Graph::default(), Readable::new(), Definitions::default());
+        let (mut broken, mut reads) = (BTreeSet::new(), BTreeMap::new());
+        for (name, object) in &desired {
+            let built = self.build_table(name, object, &none, false, &mut graph, &mut readable).await;
+            let references = match &object.parsed.statement {
+                Statement::CreateMaterializedView(view) => self.references(view, object).map(Some),
+                _ => Ok(None),
+            };
+            match built.and(references) {
+                Ok(Some(references)) => drop(reads.insert(name.clone(), references)),
+                Ok(None) => {}
+                Err(error) => {
+                    checked.errors.push(in_file(error, object));
+                    broken.insert(name.clone());
+                }
+            }
+        }
+        let order = match in_order(&reads) {
+            Ok(order) => order,
+            Err(name) => {
+                let error = Error::new(ErrorKind::Definition, format!("{name} is built on itself"));
+                checked.errors.push(in_file(error.with_hint("break the cycle"), &desired[&name]));
+                return checked;
+            }
+        };
+        for name in order {
+            if reads[&name].iter().any(|input| broken.contains(input)) {
+                broken.insert(name.clone());
+                checked.skipped.push(name);
+                continue;
+            }
+            let object = &desired[&name];
+            if let Err(error) = self.build_view(&name, object, &none, false, &mut graph, &mut readable).await {
+                checked.errors.push(in_file(error, object));
+                broken.insert(name);
+            }
+        }
+        let shape = |name: &TableName| &graph.slots[name].view.shape;
+        checked.views.extend(graph.order.iter().map(|name| (name.clone(), shape(name).mode(), kept_by(shape(name)))));
+        let read: BTreeSet<&TableName> = reads.values().flatten().collect();
+        let unused = desired.keys().filter(|name| !reads.contains_key(*name) && !read.contains(name));
+        checked.unused.extend(unused.filter(|name| !broken.contains(*name)).cloned());
+        checked
+    }
+}
+
+impl PlannedChange {
+    /// Its rows are computed anew, and so are those of what is built on it.
+    fn builds(&self) -> bool {
+        matches!(self, Self::New | Self::Changed | Self::Rebuilt { .. })
+    }
+}
+
+fn decide(
+    name: &TableName,
+    old: &Definitions,
+    before: Option<&Desired>,
+    desired: &Desired,
+    fingerprint: &str,
+    because: Vec<TableName>,
+) -> PlannedChange {
+    let (Some(stored), Some(before)) = (old.objects.get(name), before) else { return PlannedChange::New };
+    let same_text = parser::same_words(&before.sql, &desired.sql);
+    match (stored.fingerprint == fingerprint, stored.kind) {
+        (true, Kind::Source) if !same_text => PlannedChange::Elsewhere,
+        (true, _) => PlannedChange::Unchanged,
+        (false, Kind::View) if same_text => PlannedChange::Rebuilt { because },
+        (false, _) => PlannedChange::Changed,
+    }
+}
+
+/// An error that has no place is at least in this file.
+fn in_file(error: Error, object: &Desired) -> Error {
+    match (error.location(), &object.file) {
+        (None, Some(file)) => error.context(file),
+        _ => error,
+    }
+}
