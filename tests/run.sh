@@ -2,6 +2,7 @@
 # All tests, from a fresh clone: formatting, lints, documentation, Rust tests, and clients that we did not write.
 #
 #   tools ─▶ format ─▶ build ─▶ tests ─▶ clippy ─▶ documentation ─▶ the demo, by ADBC, deltalake, polars, duckdb
+#                                                              └─▶ the dashboard, in Chromium
 #
 # Ends with the first failure. One profile (release) for all of it, so that dependencies are compiled once.
 set -euo pipefail
@@ -73,6 +74,26 @@ urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="PUT"), timeou
 PYTHON
 }
 
+# Linters for what is deployed; FLASH_LINTERS says where.
+find_linters() {
+    local folder
+    folder="$target/linters-$(cksum < tests/clients/linters.txt | tr -d ' ')"
+    [ -e "$folder/ready" ] || { python3 -m venv --clear "$folder" \
+        && "$folder/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/linters.txt \
+        && touch "$folder/ready"; } || return 1
+    export FLASH_LINTERS="$folder/bin"
+}
+
+# Chromium and what drives it; CHROMIUM and `browser` say where.
+find_browser() {
+    (ensure node:nodejs npm:npm chromium:chromium) && command -v node >/dev/null && command -v npm >/dev/null || return 1
+    CHROMIUM="$(command -v chromium)" || return 1
+    browser="$target/browser-$(cksum < tests/browser/package-lock.json | tr -d ' ')"
+    mkdir -p "$browser" && cp tests/browser/*.mjs tests/browser/*.json tests/browser/.npmrc "$browser" || return 1
+    [ -e "$browser/ready" ] || { (cd "$browser" && npm ci --silent --no-audit --no-fund) && touch "$browser/ready"; } || return 1
+    export CHROMIUM
+}
+
 step "tools"
 ensure cc:build-essential make:build-essential cmake:cmake python3:python3 strace:strace
 command -v cargo >/dev/null || { echo "install Rust 1.95 or newer first (rustup.rs)" >&2; exit 1; }
@@ -100,6 +121,8 @@ if command -v mvn >/dev/null && command -v java >/dev/null; then
 fi
 [ -n "${FLASH_JDBC_DRIVER:-}" ] || echo "skipped: JDBC, which needs java and mvn"
 
+find_linters || echo "skipped: the linters for docker/, which cannot be installed"
+
 step "format"
 cargo fmt --all --check
 
@@ -124,6 +147,13 @@ for script in tests/clients/test_*.py; do
     echo "-- $script"
     FLASH="$target/release/flash" timeout 900 "$FLASH_PYTHON" "$script"
 done
+
+step "the dashboard, in a browser"
+if find_browser; then
+    FLASH="$target/release/flash" timeout 600 node "$browser/dashboard.mjs"
+else
+    echo "skipped: the dashboard in a browser, which needs node, npm and chromium"
+fi
 
 step "done"
 echo "all passed in $SECONDS s"

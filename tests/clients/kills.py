@@ -25,6 +25,8 @@ STEPS = ["between epochs", "1 written down", "2 committing", "3 all committed"]
 EPOCHS, PUBLISHED = "_flash/epochs", "_flash/published"
 BRONZE, SILVER = "bronze/events/_delta_log", "silver/events/_delta_log"
 GOLD = ["kpis", "shop_cube", "profit_by_product", "revenue_by_city", "sales_by_minute"]
+# What no event changes, so that epochs make no commit to it.
+STILL = ["gold/places"]
 # What is killed at in a round, in this order: the next object of a folder, or (None) some data or state file.
 # Where an epoch was left unfinished, the next object is that of its recovery.
 POINTS = [
@@ -87,7 +89,7 @@ def step(lake):
         return STEPS[0]
     layers = ("bronze", "silver", "gold")
     tables = [f"{layer}/{table}" for layer in layers for table in lake.names(layer) if not table.endswith("_quarantine")]
-    logs = [f"{table}/_delta_log" for table in tables]
+    logs = [f"{table}/_delta_log" for table in tables if table not in STILL]
     committed = 0
     for log in logs:
         entries = [name for name in lake.names(log) if name.endswith(".json")][-3:]

@@ -1,0 +1,62 @@
+"""`flash run` on a lake of its own, for clients that are tested against it."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+
+FLASH = os.environ.get("FLASH", "target/release/flash")
+
+
+class Server:
+    """A running server: where it listens, and what it holds."""
+
+    def __init__(self, process, url):
+        self.process, self.url = process, url
+
+    def memory(self, key="VmRSS"):
+        """MB that are resident now; with "VmHWM" the most there ever were."""
+        with open(f"/proc/{self.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(key)) / 1024
+
+
+@contextlib.contextmanager
+def serve(folder, objects, **environment):
+    """A server over `folder`/lake, with a project of these objects, path -> SQL."""
+    for path, sql in objects.items():
+        os.makedirs(os.path.dirname(f"{folder}/sql/{path}"), exist_ok=True)
+        with open(f"{folder}/sql/{path}.sql", "w") as file:
+            file.write(sql)
+    command = [FLASH, "run", "--project", f"{folder}/sql", "--lake", f"{folder}/lake"]
+    with start(command, **environment) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def start(command, **environment):
+    """A verb that serves, until the end of the block."""
+    command = [*command, "--flight", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env={**os.environ, **environment}, **pipes)
+    try:
+        said = []
+        url = next((found[0] for line in process.stderr if (found := address(line, said))), None)
+        assert url, f"{command}: {''.join(said)}"
+        # What else it says must not fill the pipe.
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        yield Server(process, url)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert code == 0, f"the server ended with {code}"
+
+
+def address(line, said):
+    said.append(line)
+    return re.search(r"grpc://[\d.]+:\d+", line)
