@@ -52,6 +52,20 @@ SELECT CAST(event_time_ist AS DATE) AS day, seller_id, session_id, max(user_id) 
        CASE WHEN {of_type("purchase")} > 0 THEN 'purchase' WHEN {of_type("add_to_cart")} > 0 THEN 'cart'
             WHEN {of_type("view")} > 0 THEN 'view' ELSE 'other' END AS furthest_step
 FROM silver WHERE session_id IS NOT NULL GROUP BY CAST(event_time_ist AS DATE), seller_id, session_id""",
+    "visit_steps": f"""
+SELECT CAST(event_time_ist AS DATE) AS day, seller_id, session_id, city, category, product_name AS product,
+       max(event_time_ist) AS last_at, {of_type("view")} AS views, {of_type("add_to_cart")} AS carts,
+       {of_type("remove_from_cart")} AS removals, {of_type("purchase")} AS purchases,
+       {of_type("add_to_cart", "price * quantity")} AS put_in_cart,
+       {of_type("remove_from_cart", "price * quantity")} AS taken_out
+FROM silver WHERE session_id IS NOT NULL
+GROUP BY CAST(event_time_ist AS DATE), seller_id, session_id, city, category, product_name""",
+    "orders": """
+SELECT CAST(event_time_ist AS DATE) AS day, event_time_ist AS ordered_at, event_id AS order_id, seller_id, city,
+       category, product_name AS product, payment_method, device, quantity AS pieces, revenue, profit
+FROM silver WHERE event_type = 'purchase'""",
+    "places": """
+SELECT name AS city, state, latitude, longitude FROM cities""",
     "abandoned_carts": """
 SELECT day, seller_id, session_id, user_id, last_event_at, carts - removals AS items,
        put_in_cart - taken_out AS cart_value

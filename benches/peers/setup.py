@@ -18,16 +18,16 @@ def flash_binary():
     return os.path.join(target, "release", "flash")
 
 
-def environment():
-    """The interpreter of a virtual environment with the peers in it."""
-    folder = cache("venv")
+def environment(packages=PACKAGES, name="venv"):
+    """The interpreter of a virtual environment with these packages in it, the peers if not told otherwise."""
+    folder = cache(name)
     python = os.path.join(folder, "bin", "python")
-    wanted = "\n".join(PACKAGES)
+    wanted = "\n".join(packages)
     stamp = os.path.join(folder, "packages")
     if not os.path.exists(stamp) or open(stamp).read() != wanted:
-        print("installing the peers ...", file=sys.stderr)
+        print(f"installing {', '.join(packages)} ...", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
         with open(stamp, "w") as file:
             file.write(wanted)
     return python
