@@ -7,6 +7,7 @@
 //!  exit 0   done     1  failed     2  what you wrote     3  what the operator must mend     4  another writer won
 //! ```
 
+pub mod apply;
 pub mod backfill;
 pub mod check;
 pub mod demo;
@@ -46,6 +47,7 @@ flash keeps SQL views over a stream of events fresh, incrementally and exactly o
 Your own views:
   flash check --project sql                    every mistake, and how each view will be refreshed
   flash plan --project sql --lake lake         what would change in a lake
+  flash apply --project sql --lake lake        change it: built beside what is there, swapped at once
   flash run --project sql --lake lake          keep the views of sql/<schema>/<name>.sql fresh, and serve them
   flash status --lake lake                     where every view stands
   flash sql --lake lake                        a prompt
@@ -78,6 +80,8 @@ enum Verb {
     Check(check::Args),
     /// Show what applying a project to a lake would change; exit code 2 when something would
     Plan(plan::Args),
+    /// Make a lake hold what a project defines: new tables are built beside the old ones, and readers move at once
+    Apply(apply::Args),
     /// Make lifelike shopping events: into a file, or into a Kinesis stream
     Simulate(simulate::Args),
     /// Serve a Kinesis stream from memory, to develop and test against
@@ -130,6 +134,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         Some(Verb::Check(args)) => check::run(&context, args).await,
         None => context.terminal.data(GUIDE),
         Some(Verb::Demo(args)) => demo::run(&context, args).await,
+        Some(Verb::Apply(args)) => apply::run(&context, args).await,
         Some(Verb::Run(args)) => run::run(&context, args).await,
         Some(Verb::Simulate(args)) => simulate::run(&context, args).await,
         Some(Verb::Kinesis(args)) => kinesis::run(&context, args).await,
