@@ -20,7 +20,7 @@ use super::terminal::{Look, Terminal, grouped};
 use super::{Context, lake, quiet};
 use crate::engine::plan::{PlannedObject, id};
 use crate::engine::{Engine, Pass, PassRequest, ProjectObject};
-use crate::epoch::{PublishedRecord, RefreshFacts};
+use crate::epoch::{Epoch, PublishedRecord, RefreshFacts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, Statement};
@@ -74,7 +74,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let built = build(&engine, &applied).await;
     engine.finish_maintenance().await;
     let (record, built) = built?;
-    built.iter().for_each(|built| terminal.say(&line(terminal, built)));
+    told(terminal, &built, record.epoch);
     if args.json {
         let mut object = as_json(&applied);
         object["epoch"] = json!(record.epoch);
@@ -104,7 +104,7 @@ fn source_names(objects: &[ProjectObject]) -> Result<Vec<TableName>> {
 fn confirm(terminal: Terminal, lake: &str) -> Result<()> {
     if !terminal.stdin_is_terminal {
         return Err(Error::new(ErrorKind::Config, "nobody is there to be asked")
-            .with_hint("flash apply --yes, or --plan ID with the number that flash plan has shown, and --yes"));
+            .with_hint("flash apply --yes; with --plan ID, too, it does only what flash plan has shown"));
     }
     eprint!("apply this to {lake}? [y/N] ");
     std::io::stderr().flush()?;
@@ -135,13 +135,24 @@ async fn build(engine: &Arc<Engine>, applied: &[PlannedObject]) -> Result<(Arc<P
     Ok((record, built))
 }
 
-fn line(terminal: Terminal, (view, facts): &Built) -> String {
-    match &facts.error {
-        Some(_) => format!("{} {view}", terminal.paint(Look::Bad, "failed")),
-        None => {
-            let (mode, rows, ms) = (&facts.mode, grouped(facts.rows_out), facts.took_ms);
-            format!("{} {view}  {mode}, {rows} rows written in {ms} ms", terminal.paint(Look::Good, "built"))
+/// A line for each view that was written or has failed, and how many they all are.
+fn told(terminal: Terminal, built: &[Built], epoch: Epoch) {
+    for (view, facts) in built {
+        let (mode, rows, ms) = (&facts.mode, facts.rows_out, facts.took_ms);
+        match &facts.error {
+            Some(_) => terminal.say(&format!("{} {view}", terminal.paint(Look::Bad, "failed"))),
+            None if rows == 0 => {}
+            None => {
+                let word = terminal.paint(Look::Good, "built");
+                terminal.say(&format!("{word}  {view}  {} rows in {ms} ms ({mode})", grouped(rows)));
+            }
         }
+    }
+    if !built.is_empty() {
+        let failed = built.iter().filter(|(_, facts)| facts.error.is_some()).count();
+        let ready = built.len() - failed;
+        let failed = if failed > 0 { format!(", {failed} failed") } else { String::new() };
+        terminal.say(&format!("views ready: {ready}{failed}; readers see them since epoch {epoch}"));
     }
 }
 
