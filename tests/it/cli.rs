@@ -90,7 +90,7 @@ fn the_command_alone_guides_and_knows_its_version() {
     let guide = flash(folder.path(), "").ok();
     assert!(guide.stdout.contains("flash demo"), "{}", guide.stdout);
     assert!(flash(folder.path(), "--version").ok().stdout.contains(env!("CARGO_PKG_VERSION")));
-    for verb in ["demo", "run", "check", "plan", "apply", "simulate", "sql", "refresh", "explain", "status"] {
+    for verb in ["demo", "run", "check", "plan", "apply", "diff", "simulate", "sql", "refresh", "explain", "status"] {
         assert!(flash(folder.path(), &format!("{verb} --help")).ok().stdout.contains("Usage: flash"), "{verb}");
     }
     assert_eq!(flash(folder.path(), "run --no-such-flag").code, 2);
@@ -240,6 +240,16 @@ fn a_plan_is_applied_and_what_has_no_file_any_more_goes() {
         assert!(applied.stderr.contains(words), "no {words} in {}", applied.stderr);
     }
     std::fs::remove_file(path.join("sql/silver/n.sql")).unwrap();
+    std::fs::write(path.join("events/b.jsonl"), "{\"n\": 3}\n").unwrap();
+    assert!(flash(path, "run --until-caught-up").ok().stderr.contains("no file defines silver.n any more"));
+    let difference = flash(path, "diff silver.n --json").ok().json();
+    assert_eq!((&difference["came"], &difference["rows"][0]["change"]), (&1.into(), &"-".into()), "{difference}");
+    let shown = flash(path, "diff silver.e").ok();
+    assert!(
+        shown.stdout.contains("│ +") && shown.stderr.contains(": 1 rows came, 0 went; 1 shown"),
+        "{}",
+        shown.stderr
+    );
     assert!(flash(path, "apply --yes").ok().stderr.contains("- silver.n  removed"));
     sql(path, "lake", "SELECT * FROM silver.n").fails(2, &["silver.n"]);
     let nothing = flash(path, "apply --json").ok();
