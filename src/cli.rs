@@ -15,6 +15,7 @@ pub mod figures;
 pub mod format;
 pub mod kinesis;
 pub mod lake;
+pub mod new;
 pub mod plan;
 pub mod progress;
 pub mod prompt;
@@ -27,6 +28,7 @@ pub mod simulate;
 pub mod sql;
 pub mod status;
 pub mod terminal;
+pub mod test;
 pub mod traffic;
 
 use clap::{Parser, Subcommand};
@@ -44,7 +46,9 @@ flash keeps SQL views over a stream of events fresh, incrementally and exactly o
   flash explain gold.kpis --lake flash-demo
 
 Your own views:
+  flash new shop                               a folder with a small project to begin with
   flash check --project sql                    every mistake, and how each view will be refreshed
+  flash test --project sql                     its tests, sql/**/*.slt, in memory
   flash plan --project sql --lake lake         what would change in a lake
   flash run --project sql --lake lake          keep the views of sql/<schema>/<name>.sql fresh, and serve them
   flash status --lake lake                     where every view stands
@@ -72,10 +76,14 @@ pub struct Cli {
 enum Verb {
     /// Run an online store end to end on this machine: stream, views, answers, live traffic
     Demo(demo::Args),
+    /// Make a folder with a small project that runs at once
+    New(new::Args),
     /// Keep the views of a project fresh, and serve them
     Run(run::Args),
     /// Compile a project without a lake: every mistake, and how each view will be refreshed
     Check(check::Args),
+    /// Run the tests of a project, its files *.slt, on a lake in memory; exit code 1 when one fails
+    Test(test::Args),
     /// Show what applying a project to a lake would change; exit code 2 when something would
     Plan(plan::Args),
     /// Make lifelike shopping events: into a file, or into a Kinesis stream
@@ -127,9 +135,11 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
     let context = Context { config, terminal };
     let done = match cli.verb {
         Some(Verb::Plan(args)) => return plan::run(&context, args).await,
+        Some(Verb::Test(args)) => return test::run(&context, args).await,
         Some(Verb::Check(args)) => check::run(&context, args).await,
         None => context.terminal.data(GUIDE),
         Some(Verb::Demo(args)) => demo::run(&context, args).await,
+        Some(Verb::New(args)) => new::run(&context, &args),
         Some(Verb::Run(args)) => run::run(&context, args).await,
         Some(Verb::Simulate(args)) => simulate::run(&context, args).await,
         Some(Verb::Kinesis(args)) => kinesis::run(&context, args).await,
@@ -167,6 +177,8 @@ mod tests {
             "refresh gold.kpis --full --lake lake",
             "explain gold.kpis --lake lake",
             "explain sql/gold/kpis.sql --project sql",
+            "test --project sql a.slt tests --json",
+            "new shop",
             "status --lake lake --json",
             "",
         ] {
