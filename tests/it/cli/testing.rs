@@ -52,7 +52,7 @@ fn a_new_project_is_checked_tested_run_and_asked() {
     let sales = super::sql(&folder.path().join("shop"), "lake", "SELECT * FROM gold.sales_by_day ORDER BY day, city")
         .ok()
         .json();
-    assert_eq!((&sales[0]["revenue"], &sales[1]["day"]), (&998.into(), &"2026-11-21".into()), "{sales}");
+    assert_eq!((sales[0]["revenue"].as_f64(), sales[1]["day"].as_str()), (Some(998.0), Some("2026-11-21")), "{sales}");
     assert_eq!(sales.as_array().unwrap().len(), 3, "{sales}");
 
     flash(folder.path(), "new shop").fails(1, &["shop is not empty", "hint:"]);
