@@ -7,6 +7,7 @@
 //!  exit 0   done     1  failed     2  what you wrote     3  what the operator must mend     4  another writer won
 //! ```
 
+pub mod apply;
 pub mod backfill;
 pub mod check;
 pub mod demo;
@@ -50,6 +51,7 @@ Your own views:
   flash check --project sql                    every mistake, and how each view will be refreshed
   flash test --project sql                     its tests, sql/**/*.slt, in memory
   flash plan --project sql --lake lake         what would change in a lake
+  flash apply --project sql --lake lake        change it: built beside what is there, swapped at once
   flash run --project sql --lake lake          keep the views of sql/<schema>/<name>.sql fresh, and serve them
   flash status --lake lake                     where every view stands
   flash sql --lake lake                        a prompt
@@ -86,6 +88,8 @@ enum Verb {
     Test(test::Args),
     /// Show what applying a project to a lake would change; exit code 2 when something would
     Plan(plan::Args),
+    /// Make a lake hold what a project defines: new tables are built beside the old ones, and readers move at once
+    Apply(apply::Args),
     /// Make lifelike shopping events: into a file, or into a Kinesis stream
     Simulate(simulate::Args),
     /// Serve a Kinesis stream from memory, to develop and test against
@@ -140,6 +144,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         None => context.terminal.data(GUIDE),
         Some(Verb::Demo(args)) => demo::run(&context, args).await,
         Some(Verb::New(args)) => new::run(&context, &args),
+        Some(Verb::Apply(args)) => apply::run(&context, args).await,
         Some(Verb::Run(args)) => run::run(&context, args).await,
         Some(Verb::Simulate(args)) => simulate::run(&context, args).await,
         Some(Verb::Kinesis(args)) => kinesis::run(&context, args).await,

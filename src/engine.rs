@@ -17,6 +17,7 @@ pub mod ingest;
 mod losses;
 pub mod parameters;
 pub mod plan;
+mod retired;
 mod rules;
 mod sessions;
 mod statements;
@@ -279,7 +280,7 @@ impl Engine {
     /// `Syntax`, `Definition`, `NotIncremental` with file, line and caret.
     pub async fn apply(&self, objects: &[ProjectObject]) -> Result<Vec<(TableName, Applied)>> {
         let mut state = self.state.lock().await;
-        self.apply_in(&mut state, objects).await
+        self.apply_in(&mut state, objects, &[]).await
     }
 
     /// Carry out the newest epoch again if it has not been published. To be called once, before the first pass.

@@ -99,6 +99,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// Where it reads from, for people: `kinesis://ap-south-1/E_com`.
     fn describe(&self) -> String;
 
+    /// False for a stand-in that has nothing to give: while its source was never read, it takes no part.
+    fn is_read(&self) -> bool {
+        true
+    }
+
     /// The positions of a first start: "latest" becomes an instant, once. They are the `from` of a source's first
     /// range, to be written down with it.
     ///

@@ -238,6 +238,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// `Storage`.
     async fn delete(&self, paths: &[String]) -> Result<()>;
 
+    /// Delete a folder with all that is in it: a table that nothing refers to any more, or its state. A missing one is fine.
+    ///
+    /// # Errors
+    /// `Storage`; some of it may be gone.
+    async fn delete_folder(&self, folder: &str) -> Result<()>;
+
     /// Checkpoint, log clean-up, compaction of small files and vacuum, as far as they are due.
     ///
     /// # Errors

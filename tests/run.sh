@@ -95,7 +95,7 @@ find_browser() {
 }
 
 step "tools"
-ensure cc:build-essential make:build-essential cmake:cmake python3:python3 strace:strace
+ensure cc:build-essential make:build-essential cmake:cmake python3:python3 strace:strace openssl:openssl
 command -v cargo >/dev/null || { echo "install Rust 1.95 or newer first (rustup.rs)" >&2; exit 1; }
 cargo --version
 

@@ -1,7 +1,7 @@
 //! What was applied: the objects of a lake, kept in the lake as numbered records, by conditional put.
 //!
 //! ```text
-//! _flash/definitions/N.json    { objects: name -> { kind, sql, location, fingerprint, suspended } }
+//! _flash/definitions/N.json    { objects: name -> { kind, sql, location, fingerprint, suspended }, retired: [...] }
 //! ```
 //!
 //! The newest record is the truth; a restart needs nothing else. A second writer loses the put and stops.
@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::numbered;
+use crate::epoch::TableState;
 use crate::error::Result;
 use crate::name::TableName;
 use crate::storage::Storage;
@@ -25,6 +26,26 @@ pub struct Definitions {
     pub number: u64,
     /// The objects.
     pub objects: BTreeMap<TableName, Object>,
+    /// Tables that others have taken the place of, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<Retired>,
+}
+
+/// A table that a newer definition of its view has replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The view.
+    pub name: TableName,
+    /// What it was.
+    pub object: Object,
+    /// Where it and its quarantine table stood then, by name; empty if it was never read.
+    pub states: BTreeMap<TableName, TableState>,
+    /// Folders of the tables that it reads.
+    pub inputs: BTreeMap<TableName, String>,
+    /// Folder of its hidden state.
+    pub state_folder: String,
+    /// When that was, in microseconds since 1970 UTC.
+    pub since_us: i64,
 }
 
 /// One object.

@@ -13,7 +13,7 @@ use similar::{ChangeTag, TextDiff};
 
 use super::terminal::{Look, Terminal, grouped};
 use super::{Context, lake};
-use crate::engine::plan::{PlannedChange, PlannedObject, Read};
+use crate::engine::plan::{PlannedChange, PlannedObject, Read, id};
 use crate::error::{ErrorKind, Result};
 use crate::project;
 
@@ -62,7 +62,7 @@ pub async fn run(context: &Context, args: Args) -> Result<u8> {
     Ok(if changes(&planned).next().is_some() { CHANGES } else { 0 })
 }
 
-fn changes(planned: &[PlannedObject]) -> impl Iterator<Item = &PlannedObject> {
+pub(super) fn changes(planned: &[PlannedObject]) -> impl Iterator<Item = &PlannedObject> {
     planned.iter().filter(|object| object.change != PlannedChange::Unchanged)
 }
 
@@ -77,7 +77,7 @@ fn mark(change: &PlannedChange) -> (&'static str, &'static str) {
     }
 }
 
-fn as_text(terminal: Terminal, planned: &[PlannedObject]) -> String {
+pub(super) fn as_text(terminal: Terminal, planned: &[PlannedObject]) -> String {
     let mut lines = vec![];
     for object in changes(planned) {
         let (sign, word) = mark(&object.change);
@@ -119,7 +119,7 @@ fn as_markdown(planned: &[PlannedObject]) -> String {
     lines.join("\n")
 }
 
-fn as_json(planned: &[PlannedObject]) -> Value {
+pub(super) fn as_json(planned: &[PlannedObject]) -> Value {
     let object = |object: &PlannedObject| {
         let because = match &object.change {
             PlannedChange::Rebuilt { because } => because.iter().map(ToString::to_string).collect(),
@@ -139,7 +139,7 @@ fn as_json(planned: &[PlannedObject]) -> Value {
         })
     };
     let unchanged = planned.iter().filter(|object| object.change == PlannedChange::Unchanged).count();
-    json!({ "changes": changes(planned).map(object).collect::<Vec<_>>(), "unchanged": unchanged })
+    json!({ "id": id(planned), "changes": changes(planned).map(object).collect::<Vec<_>>(), "unchanged": unchanged })
 }
 
 fn why(object: &PlannedObject) -> String {
@@ -199,7 +199,7 @@ fn summary(planned: &[PlannedObject]) -> String {
     let counts = counts.collect::<Vec<_>>().join(", ");
     match changes(planned).next() {
         None => format!("nothing changes: {counts}"),
-        Some(_) => format!("plan: {counts}"),
+        Some(_) => format!("plan {}: {counts}", id(planned)),
     }
 }
 

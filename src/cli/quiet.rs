@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!  flash sql, flash refresh ─▶ pass ─▶ poll: nothing after `from`       `flash run` reads; these only carry on from
-//!                                  └─▶ read (a, b]: refused             what has landed
+//!                                  └─▶ read (a, b]: refused             what has landed; one that was never read
+//!                                                                       takes no part
 //! ```
 //!
 //! A statement typed at a prompt must not depend on whether the stream can be reached from there, and a lake whose
 //! source was replaced by `--source` must not be fed from the one that its definition names.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -32,8 +32,12 @@ struct Quiet(TableName);
 pub async fn sources(storage: &dyn Storage) -> Result<Sources> {
     let definitions = Definitions::load(storage).await?;
     let names = definitions.objects.into_iter().filter(|(_, object)| object.kind == Kind::Source).map(|(name, _)| name);
-    let quiet = names.map(|name| (name.clone(), Arc::new(Quiet(name)) as Arc<dyn Source>));
-    Ok(quiet.collect::<BTreeMap<_, _>>())
+    Ok(of(names))
+}
+
+/// Quiet sources of these names.
+pub fn of(names: impl IntoIterator<Item = TableName>) -> Sources {
+    names.into_iter().map(|name| (name.clone(), Arc::new(Quiet(name)) as Arc<dyn Source>)).collect()
 }
 
 impl Quiet {
@@ -47,6 +51,10 @@ impl Quiet {
 impl Source for Quiet {
     fn describe(&self) -> String {
         format!("{}, not read", self.0)
+    }
+
+    fn is_read(&self) -> bool {
+        false
     }
 
     async fn start(&self) -> Result<Positions> {
@@ -72,6 +80,8 @@ impl Source for Quiet {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::epoch::Position;
 

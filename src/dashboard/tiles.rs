@@ -139,7 +139,7 @@ fn in_memory(session: &SessionContext, relations: [Vec<RecordBatch>; 3]) -> Resu
         let columns = batches.first().map(RecordBatch::schema);
         let columns = columns.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{name} has no columns")))?;
         let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(columns, vec![batches])?);
-        Ok((TableName::new(DEFAULT_SCHEMA, name), table))
+        Ok((TableName::new(DEFAULT_SCHEMA, *name), table))
     };
     session_within(session, RELATIONS.iter().zip(relations).map(table).collect::<Result<_>>()?)
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Nothing is written before everything has compiled. A changed view gets a new folder, is built there by the next
-//! epoch, and readers move to it when that is published.
+//! epoch, and readers move to it when that is published; the old one is `retired`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::catalog::definitions::{Definitions, Kind, Object};
 use crate::engine::due::in_order;
-use crate::engine::{Applied, Engine, Graph, ProjectObject, State};
+use crate::engine::{Applied, Engine, Graph, ProjectObject, State, retired};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, CreateReference, CreateSource, CreateTable, Parsed, PartitionBy, Statement};
@@ -48,8 +48,10 @@ impl Engine {
         &self,
         state: &mut State,
         objects: &[ProjectObject],
+        removed: &[TableName],
     ) -> Result<Vec<(TableName, Applied)>> {
         let mut desired = stored(&state.definitions)?;
+        desired.retain(|name, _| !removed.contains(name));
         let mut named = BTreeSet::new();
         for object in objects {
             let (name, wanted) = parse_object(object)?;
@@ -70,6 +72,9 @@ impl Engine {
                     _ => Applied::Changed,
                 },
             ));
+        }
+        for name in removed {
+            self.forget_access(name).await?;
         }
         self.install(state, graph).await?;
         Ok(outcome)
@@ -93,7 +98,7 @@ impl Engine {
             return Ok(false);
         };
         // Rows one by one, with nothing beside them: what another version of the program adds fits what is there.
-        let plain = matches!(view.shape, Shape::Linear { .. }) && view.definition.options.unique_key.is_none();
+        let plain = matches!(view.shape, Shape::Linear { .. }) && view.definition.options.unique_key.is_empty();
         if plain && parser::same_words(&before.sql, &object.sql) {
             return Ok(true);
         }
@@ -111,7 +116,7 @@ impl Engine {
     pub(super) async fn bring_up_to_date(&self, state: &mut State) -> Result<()> {
         if state.graph.outdated {
             tracing::info!("views of another version of the program are built anew");
-            self.apply_in(state, &[]).await?;
+            self.apply_in(state, &[], &[]).await?;
         }
         Ok(())
     }
@@ -120,6 +125,11 @@ impl Engine {
     pub(super) async fn install(&self, state: &mut State, mut graph: Graph) -> Result<()> {
         graph.definitions.number = state.definitions.number;
         if graph.definitions.objects != state.definitions.objects {
+            let now_us = self.clock.now_us();
+            let replaced = retired::replaced(&state.graph, &graph, &self.published.borrow(), now_us);
+            // The newest is what counts of a table that was retired before.
+            graph.definitions.retired.retain(|old| replaced.iter().all(|it| it.object.location != old.object.location));
+            graph.definitions.retired.extend(replaced);
             graph.definitions.save(self.storage.as_ref()).await?;
         }
         state.definitions = graph.definitions.clone();
@@ -143,6 +153,7 @@ impl Engine {
         create: bool,
     ) -> Result<Graph> {
         let mut graph = Graph::default();
+        graph.definitions.retired.clone_from(&old.retired);
         let mut readable = Readable::new();
         for (name, object) in desired {
             self.build_table(name, object, old, create, &mut graph, &mut readable).await?;
@@ -175,7 +186,7 @@ impl Engine {
         let Statement::CreateMaterializedView(definition) = &object.parsed.statement else { return Ok(()) };
         let view = compile(&self.base, definition, readable, &object.sql, object.file.as_deref()).await?;
         one_reader(graph, &view, readable)?;
-        let entry = self.place(&view, object, &graph.sources, old, create).await?;
+        let entry = self.place(&view, object, graph, old, create).await?;
         readable.insert(
             name.clone(),
             ReadableTable { schema: Arc::clone(&view.schema), fingerprint: view.fingerprint.clone(), kind: view.kind },
@@ -330,7 +341,7 @@ impl Engine {
         &self,
         view: &CompiledView,
         object: &Desired,
-        sources: &BTreeMap<TableName, CreateSource>,
+        graph: &Graph,
         old: &Definitions,
         create: bool,
     ) -> Result<Object> {
@@ -351,10 +362,16 @@ impl Engine {
             return Ok(entry);
         }
         if let Some(before) = before
-            && self.stays(view, sources, before, object)?
+            && self.stays(view, &graph.sources, before, object)?
         {
             entry.location.clone_from(&before.location);
             entry.quarantine.clone_from(&before.quarantine);
+            return Ok(entry);
+        }
+        let now_us = self.clock.now_us();
+        if let Some(former) = retired::former(view, graph, old, now_us).filter(|_| create) {
+            entry.location.clone_from(&former.object.location);
+            entry.quarantine.clone_from(&former.object.quarantine);
             return Ok(entry);
         }
         if create {

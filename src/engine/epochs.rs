@@ -18,9 +18,10 @@ use std::time::Duration;
 use arrow::record_batch::RecordBatch;
 use tokio::sync::Semaphore;
 
+use crate::catalog::definitions::Definitions;
 use crate::engine::due::{ViewDue, downstream, due};
-use crate::engine::{Engine, Graph, Pass, PassRequest, State};
-use crate::epoch::{Epoch, EpochRecord, Positions, PublishedRecord, RefreshFacts, SourceRange};
+use crate::engine::{Engine, Graph, Pass, PassRequest, State, retired};
+use crate::epoch::{Epoch, EpochRecord, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::SourceFormat;
@@ -58,7 +59,7 @@ const REFRESHES_CONCURRENT_MAX: usize = 4;
 const MAINTAIN_EPOCHS: u64 = 16;
 
 /// Files that a commit removed stay this long for readers of older versions, in milliseconds.
-const RETENTION_MS: i64 = 3_600_000;
+pub(super) const RETENTION_MS: i64 = 3_600_000;
 
 impl Engine {
     pub(super) async fn pass_in(&self, state: &mut State, request: &PassRequest) -> Result<Pass> {
@@ -194,11 +195,13 @@ impl Engine {
         previous: Arc<PublishedRecord>,
         record: EpochRecord,
     ) -> Result<pass::Pass> {
+        let resumed = retired::resumed(&graph.definitions, &graph.slots, &previous);
         Ok(pass::Pass {
             storage: Arc::clone(&self.storage),
             base: self.base.clone(),
             serial: self.serial.clone(),
-            history: self.frontier_records(graph, &previous).await?,
+            history: self.frontier_records(graph, &previous, &resumed).await?,
+            resumed,
             previous,
             marks: BTreeMap::new(),
             slots: vec![],
@@ -270,6 +273,7 @@ impl Engine {
             let stored = self.published.borrow().sources.get(&name).cloned();
             let from = match stored {
                 Some(positions) => positions,
+                None if !source.is_read() => continue,
                 None => source.start().await?,
             };
             let slice = match state.ahead.remove(&name) {
@@ -393,8 +397,9 @@ impl Engine {
         &self,
         graph: &Graph,
         previous: &PublishedRecord,
+        resumed: &BTreeMap<TableName, TableState>,
     ) -> Result<BTreeMap<Epoch, Arc<PublishedRecord>>> {
-        let frontiers = previous.tables.iter().filter(|(name, _)| graph.slots.contains_key(name));
+        let frontiers = previous.tables.iter().chain(resumed).filter(|(name, _)| graph.slots.contains_key(name));
         let frontiers = frontiers.map(|(_, at)| at.frontier).filter(|at| *at > 0 && *at < previous.epoch);
         let mut records = BTreeMap::new();
         for frontier in frontiers.collect::<BTreeSet<_>>() {
@@ -510,7 +515,12 @@ impl Engine {
                 tracing::warn!(view = %slot.view.name, %error, "the index of the unique key was not pruned");
             }
         }
-        let oldest = published.tables.values().map(|state| state.frontier).filter(|at| *at > 0).min().unwrap_or(0);
+        if let Err(error) = self.sweep(state, published).await {
+            tracing::warn!(%error, "tables that were replaced are deleted another time");
+        }
+        let retired = state.definitions.retired.iter().flat_map(|retired| retired.states.values());
+        let frontiers = published.tables.values().chain(retired).map(|state| state.frontier);
+        let oldest = frontiers.filter(|at| *at > 0).min().unwrap_or(0);
         let keep_from = oldest.min(published.epoch.saturating_sub(HISTORY_RECORDS_MAX as u64));
         let stale = (keep_from.saturating_sub(MAINTAIN_EPOCHS)..keep_from).filter(|epoch| *epoch > 0);
         let stale = stale.flat_map(|epoch| [EPOCHS, PUBLISHED].map(|folder| format!("{folder}/{epoch:020}.json")));
@@ -526,6 +536,21 @@ impl Engine {
                 tracing::warn!(%error, "old epoch records were not pruned");
             }
         }));
+    }
+
+    /// Delete what retired tables have left, and forget them: in this order, so that nothing is left behind.
+    async fn sweep(&self, state: &mut State, published: &PublishedRecord) -> Result<()> {
+        let sweep = retired::sweep(&state.definitions, published, self.clock.now_us());
+        if sweep.kept.len() == state.definitions.retired.len() {
+            return Ok(());
+        }
+        for folder in &sweep.folders {
+            self.storage.delete_folder(folder).await?;
+        }
+        let mut definitions = Definitions { retired: sweep.kept, ..state.definitions.clone() };
+        definitions.save(self.storage.as_ref()).await?;
+        state.definitions = definitions;
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Plan and check: what a project is, and what applying it would change. Nothing is written.
+//! Plan and check: what a project is, and what applying it would change. Nothing is written but by `apply_project`.
 //!
 //! ```text
 //!  files ─▶ compile, as for apply ─▶ fingerprints ─┐
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalog::definitions::{Definitions, Kind};
 use crate::engine::apply::{Desired, parse_object, stored};
 use crate::engine::due::in_order;
-use crate::engine::{Engine, Graph, ProjectObject};
+use crate::engine::{Engine, Graph, ProjectObject, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, Statement};
@@ -64,6 +64,18 @@ pub struct PlannedObject {
     pub reason: Option<String>,
     /// What building it reads.
     pub reads: Vec<Read>,
+    /// That of its new definition; empty for one that is removed.
+    pub fingerprint: String,
+}
+
+/// What tells a plan from all others: what would change, and into what. Formatting, and rows that came since, are no
+/// difference.
+pub fn id(planned: &[PlannedObject]) -> String {
+    let changes = planned.iter().filter(|object| object.change != PlannedChange::Unchanged);
+    let text: String = changes
+        .map(|object| format!("{} {:?} {} {:?}\n", object.name, object.change, object.fingerprint, object.before))
+        .collect();
+    format!("{:08x}", (twox_hash::XxHash3_128::oneshot(text.as_bytes())) as u32)
 }
 
 /// What building a view reads of one input.
@@ -96,7 +108,34 @@ impl Engine {
     /// # Errors
     /// As `apply`.
     pub async fn plan(&self, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
-        let state = self.state.lock().await;
+        self.plan_in(&*self.state.lock().await, objects).await
+    }
+
+    /// Make the lake hold all files of a project, and of nothing else but what was made at a prompt; what was done. All
+    /// or nothing. Views are built, and readers move to them, with the next pass. `expected`: the [`id`] of the plan that
+    /// was looked at.
+    ///
+    /// # Errors
+    /// `Conflict` when the plan is another one by now, or another process changes the lake; as `apply`.
+    pub async fn apply_project(&self, objects: &[ProjectObject], expected: Option<&str>) -> Result<Vec<PlannedObject>> {
+        let mut state = self.state.lock().await;
+        let planned = self.plan_in(&state, objects).await?;
+        if let Some(expected) = expected.filter(|expected| *expected != id(&planned)) {
+            let text = format!("what is to be done is not what plan {expected} says");
+            return Err(Error::new(ErrorKind::Conflict, text)
+                .with_detail(format!(
+                    "the lake or the project has changed since; it would be plan {} now",
+                    id(&planned)
+                ))
+                .with_hint("look at it again: flash plan"));
+        }
+        let removed = planned.iter().filter(|object| object.change == PlannedChange::Removed);
+        let removed: Vec<TableName> = removed.map(|object| object.name.clone()).collect();
+        self.apply_in(&mut state, objects, &removed).await?;
+        Ok(planned)
+    }
+
+    async fn plan_in(&self, state: &State, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
         let old = &state.definitions;
         let mut desired = BTreeMap::new();
         for object in objects {
@@ -127,7 +166,9 @@ impl Engine {
             let because = moved.cloned().collect();
             let change = decide(name, old, before.get(name), &desired[name], fingerprint, because);
             changed.insert(name.clone(), change.clone());
-            planned.push(self.planned(name, &desired[name], change, &graph, &state.graph, before.get(name)).await?);
+            let fingerprint = fingerprint.clone();
+            let object = self.planned(name, &desired[name], change, &graph, &state.graph, before.get(name)).await?;
+            planned.push(PlannedObject { fingerprint, ..object });
         }
         let removed = before.iter().filter(|(name, _)| !desired.contains_key(*name));
         planned.extend(removed.map(|(name, object)| PlannedObject {
@@ -140,6 +181,7 @@ impl Engine {
             mode: (state.graph.slots.get(name).map(|slot| slot.view.shape.mode()), None),
             reason: None,
             reads: vec![],
+            fingerprint: String::new(),
         }));
         Ok(planned)
     }
@@ -170,6 +212,7 @@ impl Engine {
             mode: (now.slots.get(name).map(|slot| mode(slot)), slot.map(|slot| mode(slot))),
             reason: slot.map(|slot| kept_by(&slot.view.shape)),
             reads,
+            fingerprint: String::new(),
         })
     }
 
@@ -245,7 +288,7 @@ impl Engine {
 
 impl PlannedChange {
     /// Its rows are computed anew, and so are those of what is built on it.
-    fn builds(&self) -> bool {
+    pub fn builds(&self) -> bool {
         matches!(self, Self::New | Self::Changed | Self::Rebuilt { .. })
     }
 }

@@ -185,7 +185,7 @@ impl Engine {
     pub(super) async fn create(&self, sql: &str) -> Result<Answer> {
         let object = ProjectObject { file: None, sql: sql.to_string(), data: None };
         let mut state = self.state.lock().await;
-        let applied = self.apply_in(&mut state, &[object]).await?;
+        let applied = self.apply_in(&mut state, &[object], &[]).await?;
         let (name, outcome) = applied.first().cloned().unwrap_or((TableName::new("", ""), super::Applied::Unchanged));
         self.settle(&mut state).await?;
         let mut said = format!("{name}: {}", format!("{outcome:?}").to_lowercase());

@@ -76,6 +76,8 @@ pub struct Pass {
     pub record: EpochRecord,
     /// The record before it.
     pub previous: Arc<PublishedRecord>,
+    /// Where tables stand that are not the ones that `previous` shows of their views: those that views go back to.
+    pub resumed: BTreeMap<TableName, TableState>,
     /// Older published records, for views whose frontier is older.
     pub history: BTreeMap<Epoch, Arc<PublishedRecord>>,
     /// Participating views, inputs before the views above them.
@@ -122,7 +124,7 @@ pub fn with_epoch(batches: Vec<RecordBatch>, epoch: Epoch) -> Result<Vec<RecordB
 impl Pass {
     /// Where a table stood before this epoch.
     pub fn before(&self, name: &TableName) -> Option<&TableState> {
-        self.previous.tables.get(name)
+        self.resumed.get(name).or_else(|| self.previous.tables.get(name))
     }
 
     /// The version of `input` that a view with this frontier has seen; 0 is the empty table.

@@ -520,6 +520,13 @@ impl Storage for DeltaStorage {
         records::delete(&self.store, paths).await
     }
 
+    async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let deleted = records::delete_folder(&self.store, folder).await?;
+        deleted.iter().for_each(|path| self.state.forget(path));
+        self.tables.lock().remove(folder);
+        Ok(())
+    }
+
     async fn maintain(&self, location: &str, options: &MaintainOptions) -> Result<()> {
         maintain::maintain(self, location, options).await
     }

@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
@@ -56,11 +57,23 @@ pub(crate) async fn list_newest(store: &Arc<dyn ObjectStore>, folder: &str, limi
 /// See [`crate::storage::Storage::delete`].
 pub(crate) async fn delete(store: &Arc<dyn ObjectStore>, paths: &[String]) -> Result<()> {
     let paths: Vec<Path> = paths.iter().map(|path| path_of(path)).collect::<Result<_>>()?;
-    let locations = futures::stream::iter(paths).map(Ok).boxed();
-    let deleted = store.delete_stream(locations).map(|result| match result {
-        Err(object_store::Error::NotFound { .. }) => Ok(()),
-        result => result.map(|_| ()),
+    delete_all(store, futures::stream::iter(paths).map(Ok).boxed()).await.map(drop)
+}
+
+/// See [`crate::storage::Storage::delete_folder`]. The objects that were there.
+pub(crate) async fn delete_folder(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<Vec<String>> {
+    let listed = store.list(Some(&path_of(folder)?)).map_ok(|meta| meta.location);
+    delete_all(store, listed.boxed()).await
+}
+
+async fn delete_all(
+    store: &Arc<dyn ObjectStore>,
+    paths: BoxStream<'static, object_store::Result<Path>>,
+) -> Result<Vec<String>> {
+    let deleted = store.delete_stream(paths).try_filter_map(async |path| Ok(Some(path.to_string())));
+    let deleted = deleted.or_else(async |error| match error {
+        object_store::Error::NotFound { path, .. } => Ok(path),
+        error => Err(error),
     });
-    deleted.try_collect::<Vec<()>>().await.map_err(|error| Error::from(error).context("deleting"))?;
-    Ok(())
+    deleted.try_collect().await.map_err(|error| Error::from(error).context("deleting"))
 }

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -20,6 +21,20 @@ class Server:
         """MB that are resident now; with "VmHWM" the most there ever were."""
         with open(f"/proc/{self.process.pid}/status") as status:
             return next(int(line.split()[1]) for line in status if line.startswith(key)) / 1024
+
+
+def certificates(folder):
+    """An authority, and a certificate for this machine that it has signed; files of PEM, or None without openssl."""
+    if shutil.which("openssl") is None:
+        return None
+    ca, cert, key = (f"{folder}/{name}.pem" for name in ("ca", "cert", "key"))
+    new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    named = ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    signed = ["-CA", ca, "-CAkey", f"{folder}/ca.key"]
+    for more in (["-keyout", f"{folder}/ca.key", "-out", ca, "-subj", "/CN=an authority"],
+                 ["-keyout", key, "-out", cert, "-subj", "/CN=flash", *named, *signed]):  # fmt: skip
+        subprocess.run([*new, *more], check=True, capture_output=True)
+    return ca, cert, key
 
 
 @contextlib.contextmanager
@@ -59,4 +74,4 @@ def start(command, **environment):
 
 def address(line, said):
     said.append(line)
-    return re.search(r"grpc://[\d.]+:\d+", line)
+    return re.search(r"grpc(\+tls)?://[\d.]+:\d+", line)

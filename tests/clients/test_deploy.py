@@ -29,7 +29,7 @@ import urllib.request
 import yaml
 
 from flight_sql import Client
-from served import FLASH
+from served import FLASH, certificates
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DOCKER = os.path.join(ROOT, "docker")
@@ -109,16 +109,13 @@ def health():
     threading.Thread(target=stranger.serve_forever, daemon=True).start()
     assert not healthy(other), "503 is no health"
     stranger.shutdown()
-    if shutil.which("openssl") is None:
-        return print("skipped: the health of a server with TLS, which needs openssl")
     with tempfile.TemporaryDirectory() as folder:
-        os.makedirs(f"{folder}/sql")
-        files = ["-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"]
-        make_key = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-        subprocess.run([*make_key, *files, "-subj", "/CN=flash", "-addext", "subjectAltName=DNS:localhost"],
-                       check=True, stderr=subprocess.DEVNULL)
+        made = certificates(folder)
+        if made is None:
+            return print("skipped: the health of a server with TLS, which needs openssl")
+        _, cert, key = made
         command = [FLASH, "run", "--project", f"{folder}/sql", "--lake", f"{folder}/lake", "--http", f"127.0.0.1:{port}",
-                   "--flight", "127.0.0.1:0", "--tls-cert", f"{folder}/cert.pem", "--tls-key", f"{folder}/key.pem"]
+                   "--flight", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key]
         os.makedirs(f"{folder}/sql/public")
         with open(f"{folder}/sql/public/t.sql", "w") as file:
             file.write("CREATE TABLE public.t (n BIGINT)")

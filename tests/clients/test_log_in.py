@@ -2,7 +2,8 @@
 
     FLASH=target/release/flash [FLASH_JDBC_DRIVER=flight-sql-jdbc-driver-18.3.0.jar] python test_log_in.py
 
-`flash sql`, ADBC, and JDBC where its driver is there. Needs the packages of requirements.txt.
+`flash sql`, ADBC, and JDBC where its driver is there; in the clear, and over TLS with an authority of one's own, without
+which each of them refuses the server. Needs the packages of requirements.txt, and openssl for TLS.
 """
 
 import os
@@ -16,14 +17,15 @@ import adbc_driver_flightsql.dbapi as flight_sql
 from adbc_driver_flightsql import DatabaseOptions
 
 from flight_sql import Client
-from served import FLASH, serve
+from served import FLASH, certificates, serve
 
+PROJECT = {"public/t": "CREATE TABLE public.t (n BIGINT)"}
 # Base64 of "name:password" ends with "==", "=" and nothing: some drivers leave that out.
 USERS = {"ann": "a long password", "bob": "a long password!", "cat": "a long password!!"}
 
 
-def make_users(url):
-    client = Client(url)
+def make_users(url, ca=None):
+    client = Client(url, **({"tls_root_certs": Path(ca).read_bytes()} if ca else {}))
     client.update("CREATE USER root PASSWORD 'the very first one' ROLE admin")
     client.log_in("root", "the very first one")
     tokens = {}
@@ -42,17 +44,22 @@ def adbc(url, **options):
         return error.status_code.name
 
 
-def by_adbc(url, tokens):
+def by_adbc(url, tokens, ca):
     header = lambda token: {DatabaseOptions.AUTHORIZATION_HEADER.value: f"Bearer {token}"}
+    trust = {DatabaseOptions.TLS_ROOT_CERTS.value: Path(ca).read_text()} if ca else {}
     for name, password in USERS.items():
-        assert adbc(url, username=name, password=password) == name, name
-        assert adbc(url, **header(tokens[name])) == name, name
+        assert adbc(url, username=name, password=password, **trust) == name, name
+        assert adbc(url, **header(tokens[name]), **trust) == name, name
     for wrong in ({}, {"username": "ann", "password": "not it"}, header("flash_0"), header("0" * 64)):
-        assert adbc(url, **wrong) == "UNAUTHENTICATED", wrong
+        assert adbc(url, **wrong, **trust) == "UNAUTHENTICATED", wrong
+    if ca:
+        assert adbc(url, username="ann", password=USERS["ann"]) == "IO", "a server that nobody vouches for"
 
 
-def by_flash(url, tokens):
-    command = [FLASH, "sql", "--server", url, "-c", "SELECT current_user AS me"]
+def by_flash(url, tokens, ca):
+    trust = ["--tls-ca", ca] if ca else []
+    ask = [FLASH, "sql", "--server", url, "-c", "SELECT current_user AS me"]
+    command = [*ask, *trust]
 
     def told(*more, **environment):
         done = subprocess.run([*command, *more], env={**os.environ, **environment}, capture_output=True, text=True)
@@ -63,33 +70,55 @@ def by_flash(url, tokens):
         assert told(FLASH_TOKEN=tokens[name])[-1] == name, name
     assert "say who you are" in told()
     assert "is wrong" in told("--user", "ann", FLASH_PASSWORD="not it")
+    if ca:
+        environment = {**os.environ, "FLASH_PASSWORD": USERS["ann"]}
+        done = subprocess.run([*ask, "--user", "ann"], env=environment, capture_output=True, text=True)
+        assert done.returncode != 0 and "--tls-ca" in done.stderr, done.stderr
 
 
-def by_jdbc(url, tokens, driver):
+def by_jdbc(url, tokens, ca, driver):
     program = Path(__file__).parent / "jdbc" / "LogIn.java"
-    where = f"jdbc:arrow-flight-sql://{url.removeprefix('grpc://')}/?useEncryption=false"
-    command = ["java", "--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", driver, program, where]
-    done = subprocess.run([*command, "bob", USERS["bob"], tokens["bob"]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    ways = dict(line.split(" | ", 1) for line in done.stdout.splitlines())
+    address = f"jdbc:arrow-flight-sql://{url.split('://')[1]}/"
+    command = ["java", "--add-opens=java.base/java.nio=ALL-UNNAMED", "-cp", driver, program]
+
+    def told(options):
+        arguments = [address + options, "bob", USERS["bob"], tokens["bob"]]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return dict(line.split(" | ", 1) for line in done.stdout.splitlines())
+
+    ways = told(f"?useEncryption=true&tlsRootCerts={ca}" if ca else "?useEncryption=false")
     refused = {way: ways.pop(way) for way in ("nothing", "wrong password", "wrong token")}
     assert all(text.startswith("refused: ") for text in refused.values()), refused
     assert len(ways) == 4 and set(ways.values()) == {"bob"}, ways
+    for options in ("?useEncryption=true", "?useEncryption=false") if ca else ():
+        assert all(text.startswith("refused: ") for text in told(options).values()), options
+
+
+def log_in(clients, ca=None, **environment):
+    with tempfile.TemporaryDirectory() as folder, serve(folder, PROJECT, **environment) as server:
+        assert server.url.startswith("grpc+tls://") == bool(ca), server.url
+        tokens = make_users(server.url, ca)
+        for client, logs_in in clients.items():
+            logs_in(server.url, tokens, ca)
+            print(f"ok  {client} logs in by password and by token{', over TLS' if ca else ''}", flush=True)
 
 
 def main():
-    passed = 0
-    with tempfile.TemporaryDirectory() as folder, serve(folder, {"public/t": "CREATE TABLE public.t (n BIGINT)"}) as server:
-        tokens = make_users(server.url)
-        clients = {"flash sql": by_flash, "ADBC": by_adbc}
-        if driver := os.environ.get("FLASH_JDBC_DRIVER"):
-            clients["JDBC"] = lambda url, tokens: by_jdbc(url, tokens, driver)
+    clients = {"flash sql": by_flash, "ADBC": by_adbc}
+    if driver := os.environ.get("FLASH_JDBC_DRIVER"):
+        clients["JDBC"] = lambda *server: by_jdbc(*server, driver)
+    else:
+        print("skipped: JDBC needs FLASH_JDBC_DRIVER")
+    passed = len(clients)
+    log_in(clients)
+    with tempfile.TemporaryDirectory() as folder:
+        if made := certificates(folder):
+            ca, cert, key = made
+            log_in(clients, ca, FLASH_TLS_CERT=cert, FLASH_TLS_KEY=key)
+            passed += len(clients)
         else:
-            print("skipped: JDBC needs FLASH_JDBC_DRIVER")
-        for client, logs_in in clients.items():
-            logs_in(server.url, tokens)
-            passed += 1
-            print(f"ok  {client} logs in by password and by token", flush=True)
+            print("skipped: log-in over TLS, which needs openssl")
     print(f"{passed} passed, 0 failed")
 
 

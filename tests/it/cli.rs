@@ -177,7 +177,7 @@ fn a_project_is_checked_and_planned_before_it_is_applied() {
     assert_eq!((&checked["views"][0]["name"], &checked["views"][0]["mode"]), (&"bronze.e".into(), &"append".into()));
     let new = flash(path, "plan");
     assert_eq!(new.code, 2, "{}", new.stderr);
-    assert!(new.stdout.contains("+ bronze.e  new") && new.stdout.contains("plan: 3 new"), "{}", new.stdout);
+    assert!(new.stdout.contains("+ bronze.e  new") && new.stdout.contains(": 3 new"), "{}", new.stdout);
     assert!(!path.join("lake").exists(), "a plan has made a lake");
     flash(path, "run --until-caught-up").ok();
     assert_eq!(flash(path, "plan").ok().stdout, "nothing changes: 3 unchanged\n");

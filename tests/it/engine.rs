@@ -1,5 +1,6 @@
 //! The engine over a lake in memory: views against a recompute of their own query, restarts, faults at every step.
 
+mod apply;
 mod faults;
 pub mod harness;
 mod plan;

@@ -99,6 +99,10 @@ impl Storage for Memory {
     async fn get(&self, _: &str) -> Result<Vec<u8>> {
         unused()
     }
+    async fn delete_folder(&self, _: &str) -> Result<()> {
+        unused()
+    }
+
     async fn maintain(&self, _: &str, _: &MaintainOptions) -> Result<()> {
         unused()
     }

@@ -11,6 +11,9 @@ use super::server::{Asked, Door, code, query};
 use super::{ask, sorted};
 use crate::flight::status;
 
+/// Changes, each longer than the one before, until a client goes away in the midst of one.
+const ATTEMPTS_MAX: u32 = 10;
+
 /// How long what is written later may take.
 const WRITTEN_MAX: Duration = Duration::from_secs(30);
 
@@ -127,4 +130,34 @@ async fn what_was_done_can_be_read() {
         assert!(begin.elapsed() < WRITTEN_MAX, "the line of a query does not come");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// A change runs to its end also when its client has gone, and so does its line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_whose_client_goes_away_is_written_down_as_done() {
+    let door = Door::open().await;
+    door.lake.query("CREATE TABLE s.kept (attempt INT, n BIGINT)").await;
+    let outcomes = async |attempt: u32| {
+        let lines = "SELECT outcome FROM system.audit_log WHERE statement LIKE 'INSERT INTO s.kept SELECT ";
+        door.lake.query(&format!("{lines}{attempt},%'")).await
+    };
+    for attempt in 1..=ATTEMPTS_MAX {
+        let mut root = door.user("root", "correct horse").await;
+        // The longer, the surer it is under way when the client goes.
+        let rows = u64::from(attempt) * 500_000;
+        let sql = format!("INSERT INTO s.kept SELECT {attempt}, value FROM range(0, {rows})");
+        let answered = tokio::time::timeout(Duration::from_millis(100), root.execute_update(sql, None)).await;
+        drop(root);
+        let begin = Instant::now();
+        while outcomes(attempt).await.is_empty() {
+            assert!(begin.elapsed() < WRITTEN_MAX, "the line of the change does not come");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let held = door.lake.query(&format!("SELECT count(*) FROM s.kept WHERE attempt = {attempt}")).await;
+        assert_eq!((outcomes(attempt).await, held), (vec!["done".to_string()], vec![rows.to_string()]));
+        if answered.is_err() {
+            return;
+        }
+    }
+    panic!("the client was answered each time");
 }

@@ -2,7 +2,7 @@
 
 use arrow_flight::sql::{Any, CommandStatementQuery, ProstMessageExt, TicketStatementQuery};
 use arrow_flight::{Action, FlightData, FlightDescriptor, Ticket};
-use flashcommerce::cli::STACK_BYTES;
+use flashcommerce::config::STACK_BYTES;
 use prost::Message;
 use tonic::Code;
 
