@@ -307,8 +307,8 @@ pub fn text_rows(batches: &[RecordBatch]) -> Result<Vec<Vec<String>>> {
 
 fn rounded(text: &str) -> String {
     match format!("{:.8e}", text.parse::<f64>().unwrap_or(f64::NAN)).parse::<f64>() {
-        // Not -0.
-        Ok(value) if value == 0.0 => "0".into(),
+        // Not -0, which equals it.
+        Ok(0.0) => "0".into(),
         Ok(value) if value.is_finite() => value.to_string(),
         _ => text.to_string(),
     }
