@@ -16,6 +16,7 @@ pub mod figures;
 pub mod format;
 pub mod kinesis;
 pub mod lake;
+pub mod lineage;
 pub mod new;
 pub mod plan;
 pub mod progress;
@@ -102,6 +103,8 @@ enum Verb {
     Backfill(backfill::Args),
     /// Show how the next refresh of a view will run, and why
     Explain(explain::Args),
+    /// Show what is built on what, and of which columns a column is made
+    Lineage(lineage::Args),
     /// Show where every view stands: version, rows, lag, how it was last refreshed
     Status(status::Args),
 }
@@ -152,6 +155,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
         Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
+        Some(Verb::Lineage(args)) => lineage::run(&context, args).await,
         Some(Verb::Status(args)) => status::run(&context, args).await,
     };
     done.map(|()| 0)
@@ -184,6 +188,8 @@ mod tests {
             "explain sql/gold/kpis.sql --project sql",
             "test --project sql a.slt tests --json",
             "new shop",
+            "lineage gold.kpis.revenue --project sql --dot",
+            "lineage --lake lake --json",
             "status --lake lake --json",
             "",
         ] {

@@ -14,6 +14,7 @@ mod epochs;
 mod explain;
 pub mod fit;
 pub mod ingest;
+pub mod lineage;
 mod losses;
 pub mod parameters;
 pub mod plan;
