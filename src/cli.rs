@@ -11,6 +11,7 @@ pub mod apply;
 pub mod backfill;
 pub mod check;
 pub mod demo;
+pub mod diff;
 pub mod explain;
 pub mod figures;
 pub mod format;
@@ -103,6 +104,8 @@ enum Verb {
     Backfill(backfill::Args),
     /// Show how the next refresh of a view will run, and why
     Explain(explain::Args),
+    /// Show what changed in a view from one epoch to another, row by row
+    Diff(diff::Args),
     /// Show what is built on what, and of which columns a column is made
     Lineage(lineage::Args),
     /// Show where every view stands: version, rows, lag, how it was last refreshed
@@ -154,6 +157,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         Some(Verb::Sql(args)) => sql::run(&context, args).await,
         Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
         Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
+        Some(Verb::Diff(args)) => diff::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
         Some(Verb::Lineage(args)) => lineage::run(&context, args).await,
         Some(Verb::Status(args)) => status::run(&context, args).await,

@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 pub mod audit_log;
 pub mod backfill;
+pub mod diff;
 mod dml;
 pub mod due;
 mod epochs;

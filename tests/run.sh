@@ -113,11 +113,13 @@ if [ ! -e "$venv/ready" ]; then
 fi
 export FLASH_PYTHON="$venv/bin/python"
 if command -v mvn >/dev/null && command -v java >/dev/null; then
-    driver=18.3.0
-    export FLASH_JDBC_DRIVER="$target/flight-sql-jdbc-driver-$driver.jar"
-    [ -e "$FLASH_JDBC_DRIVER" ] || mvn --quiet --batch-mode dependency:copy \
-        -Dartifact="org.apache.arrow:flight-sql-jdbc-driver:$driver" -DoutputDirectory="$target" \
-        || unset FLASH_JDBC_DRIVER
+    for driver in 18.2.0 18.3.0; do
+        jar="$target/flight-sql-jdbc-driver-$driver.jar"
+        [ -e "$jar" ] || mvn --quiet --batch-mode dependency:copy \
+            -Dartifact="org.apache.arrow:flight-sql-jdbc-driver:$driver" -DoutputDirectory="$target" \
+            || { echo "skipped: JDBC driver $driver"; continue; }
+        export FLASH_JDBC_DRIVER="${FLASH_JDBC_DRIVER:+$FLASH_JDBC_DRIVER:}$jar"
+    done
 fi
 [ -n "${FLASH_JDBC_DRIVER:-}" ] || echo "skipped: JDBC, which needs java and mvn"
 

@@ -57,6 +57,9 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     })
     .await?;
     announce(terminal, &applied);
+    for name in engine.left_over(&applied).await {
+        terminal.warn(&format!("no file defines {name} any more; it is kept until flash apply removes it"));
+    }
     let addresses = listeners.addresses();
     let servers = listeners.start(&engine, &shutdown)?;
     if let Some(url) = addresses.flight_url() {

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalog::definitions::{Definitions, Kind};
 use crate::engine::apply::{Desired, parse_object, stored};
 use crate::engine::due::in_order;
-use crate::engine::{Engine, Graph, ProjectObject, State};
+use crate::engine::{Applied, Engine, Graph, ProjectObject, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, Statement};
@@ -133,6 +133,14 @@ impl Engine {
         let removed: Vec<TableName> = removed.map(|object| object.name.clone()).collect();
         self.apply_in(&mut state, objects, &removed).await?;
         Ok(planned)
+    }
+
+    /// What a file has defined that is not among these any more.
+    pub async fn left_over(&self, applied: &[(TableName, Applied)]) -> Vec<TableName> {
+        let state = self.state.lock().await;
+        let named = |name: &TableName| applied.iter().any(|(applied, _)| applied == name);
+        let left = state.definitions.objects.iter().filter(|(name, object)| object.file.is_some() && !named(name));
+        left.map(|(name, _)| name.clone()).collect()
     }
 
     async fn plan_in(&self, state: &State, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {

@@ -1,6 +1,6 @@
 """Every client logs in: by a name and a password, by a personal token, and not otherwise.
 
-    FLASH=target/release/flash [FLASH_JDBC_DRIVER=flight-sql-jdbc-driver-18.3.0.jar] python test_log_in.py
+    FLASH=target/release/flash [FLASH_JDBC_DRIVER=jar:jar] python test_log_in.py
 
 `flash sql`, ADBC, and JDBC where its driver is there; in the clear, and over TLS with an authority of one's own, without
 which each of them refuses the server. Needs the packages of requirements.txt, and openssl for TLS.
@@ -106,9 +106,11 @@ def log_in(clients, ca=None, **environment):
 
 def main():
     clients = {"flash sql": by_flash, "ADBC": by_adbc}
-    if driver := os.environ.get("FLASH_JDBC_DRIVER"):
-        clients["JDBC"] = lambda *server: by_jdbc(*server, driver)
-    else:
+    drivers = [Path(jar) for jar in os.environ.get("FLASH_JDBC_DRIVER", "").split(":") if jar]
+    for driver in drivers:
+        version = driver.stem.removeprefix("flight-sql-jdbc-driver-")
+        clients[f"JDBC {version}"] = lambda *server, driver=driver: by_jdbc(*server, driver)
+    if not drivers:
         print("skipped: JDBC needs FLASH_JDBC_DRIVER")
     passed = len(clients)
     log_in(clients)

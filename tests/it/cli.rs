@@ -92,7 +92,11 @@ fn the_command_alone_guides_and_knows_its_version() {
     let guide = flash(folder.path(), "").ok();
     assert!(guide.stdout.contains("flash demo"), "{}", guide.stdout);
     assert!(flash(folder.path(), "--version").ok().stdout.contains(env!("CARGO_PKG_VERSION")));
-    for verb in ["demo", "new", "run", "check", "test", "plan", "simulate", "sql", "refresh", "explain", "status"] {
+    let verbs = [
+        "demo", "new", "run", "check", "test", "plan", "apply", "diff", "simulate", "sql", "refresh", "explain",
+        "lineage", "status",
+    ];
+    for verb in verbs {
         assert!(flash(folder.path(), &format!("{verb} --help")).ok().stdout.contains("Usage: flash"), "{verb}");
     }
     assert_eq!(flash(folder.path(), "run --no-such-flag").code, 2);
@@ -211,6 +215,54 @@ fn a_project_is_checked_and_planned_before_it_is_applied() {
     for words in ["sql/bronze/e.sql:3", "sql/raw/f.sql:1", "there are 2 mistakes in 4 files"] {
         assert!(wrong.stderr.contains(words), "no {words} in {}", wrong.stderr);
     }
+}
+
+#[test]
+fn a_plan_is_applied_and_what_has_no_file_any_more_goes() {
+    let folder = project(VIEW);
+    let path = folder.path();
+    let silver = "CREATE MATERIALIZED VIEW silver.e AS SELECT _payload FROM bronze.e";
+    std::fs::create_dir(path.join("sql/silver")).unwrap();
+    std::fs::write(path.join("sql/silver/e.sql"), silver).unwrap();
+    // Before any event was read, and without reading one.
+    flash(path, "apply").fails(2, &["nobody is there to be asked", "--yes"]);
+    let made = flash(path, "apply --yes --json").ok();
+    assert_eq!(made.json()["changes"].as_array().unwrap().len(), 3, "{}", made.stdout);
+    assert_eq!(sql(path, "lake", "SELECT count(*) AS n FROM silver.e").ok().json()[0]["n"], 0);
+    flash(path, "run --until-caught-up").ok();
+
+    std::fs::write(path.join("sql/silver/e.sql"), format!("{silver} WHERE length(_payload) > 0")).unwrap();
+    std::fs::write(
+        path.join("sql/silver/n.sql"),
+        "CREATE MATERIALIZED VIEW silver.n AS SELECT count(*) AS n FROM silver.e",
+    )
+    .unwrap();
+    let id = flash(path, "plan --json").json()["id"].as_str().unwrap().to_string();
+    flash(path, "apply --yes --plan 01234567").fails(4, &["not what plan 01234567 says", &id, "flash plan"]);
+    let applied = flash(path, &format!("apply --yes --plan {id}")).ok();
+    for words in
+        ["~ silver.e  changed", "+ silver.n  new", "built  silver.e  2 rows", "views ready: 2; readers see them since"]
+    {
+        assert!(applied.stderr.contains(words), "no {words} in {}", applied.stderr);
+    }
+    std::fs::remove_file(path.join("sql/silver/n.sql")).unwrap();
+    std::fs::write(path.join("events/b.jsonl"), "{\"n\": 3}\n").unwrap();
+    assert!(flash(path, "run --until-caught-up").ok().stderr.contains("no file defines silver.n any more"));
+    let difference = flash(path, "diff silver.n --json").ok().json();
+    assert_eq!((&difference["came"], &difference["rows"][0]["change"]), (&1.into(), &"-".into()), "{difference}");
+    let shown = flash(path, "diff silver.e").ok();
+    assert!(
+        shown.stdout.contains("│ +") && shown.stderr.contains(": 1 rows came, 0 went; 1 shown"),
+        "{}",
+        shown.stderr
+    );
+    assert!(flash(path, "apply --yes").ok().stderr.contains("- silver.n  removed"));
+    sql(path, "lake", "SELECT * FROM silver.n").fails(2, &["silver.n"]);
+    let nothing = flash(path, "apply --json").ok();
+    assert_eq!(
+        (nothing.json()["built"].clone(), nothing.stderr.as_str()),
+        (serde_json::json!([]), "nothing changes: 3 unchanged\n")
+    );
 }
 
 #[test]

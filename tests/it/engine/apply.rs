@@ -232,3 +232,33 @@ async fn another_plan_than_the_one_that_was_shown_is_refused() {
     assert_eq!(sorted(&lake, "SELECT definition FROM system.materialized_views").await.len(), 3);
     assert!(lake.query("SELECT definition FROM system.materialized_views").await.join("\n").contains("max(total)"));
 }
+
+#[tokio::test]
+async fn what_changed_in_a_view_is_told_row_by_row() {
+    let lake = Lake::new(&[]).await;
+    lake.engine.apply_project(&objects(&chain(0)), None).await.unwrap();
+    lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 5), ('S1', 'p', 5), ('S2', 'q', 7), ('S3', 'r', 2)").await;
+    let first = lake.engine.status().await.unwrap()[0].frontier;
+    let diff = async |view: &str, from: Option<u64>| {
+        let found = lake.engine.diff(&view.parse().unwrap(), from, None, 10).await.unwrap();
+        let rows = found.rows.iter().flat_map(|batch| super::harness::lines(std::slice::from_ref(batch)));
+        (found.came, found.went, rows.collect::<Vec<_>>())
+    };
+    lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 1), ('S4', 'p', 9), ('S4', 'p', 9)").await;
+    assert_eq!(diff("s.totals", None).await, (2, 1, vec!["S1|10|-1".into(), "S1|11|1".into(), "S4|18|1".into()]));
+    assert_eq!(diff("s.clean", Some(first)).await.2, ["S1|p|1|1", "S4|p|9|2"]);
+    lake.query("DELETE FROM s.sales WHERE shop = 'S4'").await;
+    assert_eq!(diff("s.clean", None).await, (0, 2, vec!["S4|p|9|-2".into()]));
+    assert_eq!(diff("s.clean", Some(first)).await, (1, 0, vec!["S1|p|1|1".into()]), "what came and went is nothing");
+
+    // A new definition, with another column.
+    let mut next = chain(0);
+    next.insert("s.clean", "SELECT shop, amount, 'x' AS product, 1 AS one FROM s.sales WHERE amount > 3");
+    lake.engine.apply_project(&objects(&next), None).await.unwrap();
+    pass(&lake).await.unwrap();
+    let found = lake.engine.diff(&"s.clean".parse().unwrap(), None, None, 10).await.unwrap();
+    assert_eq!((found.added, found.dropped), (vec!["one".to_string()], vec![]));
+    assert_eq!((found.came, found.went), (3, 5), "S1 5 twice and S2 7 with another product; 1 and 2 are gone");
+    let unheard = lake.engine.diff(&"s.clean".parse().unwrap(), Some(999), None, 10).await.unwrap_err();
+    assert_eq!(unheard.kind(), ErrorKind::NotFound);
+}

@@ -1,6 +1,6 @@
 //! Clients that we did not write, and our own.
 //!
-//! `FLASH_PYTHON` names a Python with the packages of `tests/clients/requirements.txt`, `FLASH_JDBC_DRIVER` the jar of
+//! `FLASH_PYTHON` names a Python with the packages of `tests/clients/requirements.txt`, `FLASH_JDBC_DRIVER` the jars (`:` between them) of
 //! the JDBC driver (`tests/clients/jdbc/Browse.java` tells how to get it). Without them these tests say that they are
 //! skipped.
 
@@ -53,6 +53,12 @@ async fn adbc_connects_browses_and_queries() {
     assert!(answer["error"].as_str().unwrap().contains("nowhere"), "{answer}");
 }
 
+/// Versions of the JDBC driver, each in its jar.
+fn jdbc_drivers(test: &str) -> Vec<String> {
+    let jars = tool("FLASH_JDBC_DRIVER", test);
+    jars.iter().flat_map(|jars| jars.split(':')).map(str::to_string).collect()
+}
+
 /// What a Java program of `tests/clients/jdbc` prints.
 async fn java(driver: &str, program: &str, addr: SocketAddr, args: &[&str]) -> String {
     let program = format!("{}/tests/clients/jdbc/{program}", env!("CARGO_MANIFEST_DIR"));
@@ -68,14 +74,19 @@ async fn java(driver: &str, program: &str, addr: SocketAddr, args: &[&str]) -> S
 
 #[tokio::test]
 async fn jdbc_connects_browses_and_queries() {
-    let Some(driver) = tool("FLASH_JDBC_DRIVER", "jdbc_connects_browses_and_queries") else { return };
+    for driver in jdbc_drivers("jdbc_connects_browses_and_queries") {
+        jdbc_browses(&driver).await;
+    }
+}
+
+async fn jdbc_browses(driver: &str) {
     let server = Server::start().await;
     let statements = [
         "SELECT city, category, revenue FROM gold.kpis ORDER BY revenue",
         "INSERT INTO silver.events VALUES (10), (11)",
         "SELECT count(*) FROM silver.events",
     ];
-    let answer = java(&driver, "Browse.java", server.addr, &statements).await;
+    let answer = java(driver, "Browse.java", server.addr, &statements).await;
     for line in [
         "product | FlashCommerce | ",
         "escape | \\\n",
@@ -124,9 +135,14 @@ async fn adbc_binds_and_ingests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn jdbc_binds() {
-    let Some(driver) = tool("FLASH_JDBC_DRIVER", "jdbc_binds") else { return };
+    for driver in jdbc_drivers("jdbc_binds") {
+        jdbc_binds_by(&driver).await;
+    }
+}
+
+async fn jdbc_binds_by(driver: &str) {
     let server = lake().await;
-    let answer = java(&driver, "Bind.java", server.addr, &[]).await;
+    let answer = java(driver, "Bind.java", server.addr, &[]).await;
     for line in [
         "inserted | 1\n",
         "batch | 499\n",
