@@ -4,6 +4,7 @@ pub mod access;
 pub mod definitions;
 pub mod guard;
 mod memory;
+pub mod moment;
 mod numbered;
 mod optimizer;
 pub mod policy;

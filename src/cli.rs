@@ -17,6 +17,8 @@ pub mod figures;
 pub mod format;
 pub mod kinesis;
 pub mod lake;
+pub mod lineage;
+pub mod new;
 pub mod plan;
 pub mod progress;
 pub mod prompt;
@@ -29,6 +31,7 @@ pub mod simulate;
 pub mod sql;
 pub mod status;
 pub mod terminal;
+pub mod test;
 pub mod traffic;
 
 use clap::{Parser, Subcommand};
@@ -46,7 +49,9 @@ flash keeps SQL views over a stream of events fresh, incrementally and exactly o
   flash explain gold.kpis --lake flash-demo
 
 Your own views:
+  flash new shop                               a folder with a small project to begin with
   flash check --project sql                    every mistake, and how each view will be refreshed
+  flash test --project sql                     its tests, sql/**/*.slt, in memory
   flash plan --project sql --lake lake         what would change in a lake
   flash apply --project sql --lake lake        change it: built beside what is there, swapped at once
   flash run --project sql --lake lake          keep the views of sql/<schema>/<name>.sql fresh, and serve them
@@ -75,10 +80,14 @@ pub struct Cli {
 enum Verb {
     /// Run an online store end to end on this machine: stream, views, answers, live traffic
     Demo(demo::Args),
+    /// Make a folder with a small project that runs at once
+    New(new::Args),
     /// Keep the views of a project fresh, and serve them
     Run(run::Args),
     /// Compile a project without a lake: every mistake, and how each view will be refreshed
     Check(check::Args),
+    /// Run the tests of a project, its files *.slt, on a lake in memory; exit code 1 when one fails
+    Test(test::Args),
     /// Show what applying a project to a lake would change; exit code 2 when something would
     Plan(plan::Args),
     /// Make a lake hold what a project defines: new tables are built beside the old ones, and readers move at once
@@ -97,6 +106,8 @@ enum Verb {
     Explain(explain::Args),
     /// Show what changed in a view from one epoch to another, row by row
     Diff(diff::Args),
+    /// Show what is built on what, and of which columns a column is made
+    Lineage(lineage::Args),
     /// Show where every view stands: version, rows, lag, how it was last refreshed
     Status(status::Args),
 }
@@ -134,9 +145,11 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
     let context = Context { config, terminal };
     let done = match cli.verb {
         Some(Verb::Plan(args)) => return plan::run(&context, args).await,
+        Some(Verb::Test(args)) => return test::run(&context, args).await,
         Some(Verb::Check(args)) => check::run(&context, args).await,
         None => context.terminal.data(GUIDE),
         Some(Verb::Demo(args)) => demo::run(&context, args).await,
+        Some(Verb::New(args)) => new::run(&context, &args),
         Some(Verb::Apply(args)) => apply::run(&context, args).await,
         Some(Verb::Run(args)) => run::run(&context, args).await,
         Some(Verb::Simulate(args)) => simulate::run(&context, args).await,
@@ -146,6 +159,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
         Some(Verb::Diff(args)) => diff::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
+        Some(Verb::Lineage(args)) => lineage::run(&context, args).await,
         Some(Verb::Status(args)) => status::run(&context, args).await,
     };
     done.map(|()| 0)
@@ -176,6 +190,10 @@ mod tests {
             "refresh gold.kpis --full --lake lake",
             "explain gold.kpis --lake lake",
             "explain sql/gold/kpis.sql --project sql",
+            "test --project sql a.slt tests --json",
+            "new shop",
+            "lineage gold.kpis.revenue --project sql --dot",
+            "lineage --lake lake --json",
             "status --lake lake --json",
             "",
         ] {

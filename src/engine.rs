@@ -15,6 +15,7 @@ mod epochs;
 mod explain;
 pub mod fit;
 pub mod ingest;
+pub mod lineage;
 mod losses;
 pub mod parameters;
 pub mod plan;
@@ -36,6 +37,7 @@ use tokio::task::JoinHandle;
 use crate::catalog::access::Access;
 use crate::catalog::definitions::{Definitions, Kind};
 use crate::catalog::{session, system};
+use crate::clock::Clock;
 use crate::epoch::{DataLoss, Epoch, EpochRecord, PublishedRecord, Version};
 use crate::error::Result;
 use crate::name::TableName;
@@ -60,6 +62,8 @@ pub struct EngineOptions {
     pub slice: SliceLimits,
     /// Which of the plans that give the right rows a refresh takes.
     pub prefer: Prefer,
+    /// What time it is, for epochs and for queries.
+    pub clock: Clock,
 }
 
 /// A statement of a project file, or of a prompt.
@@ -207,6 +211,7 @@ pub struct Engine {
     overrides: BTreeMap<TableName, Arc<dyn Source>>,
     slice: SliceLimits,
     prefer: Prefer,
+    clock: Clock,
     base: SessionState,
     serial: SessionState,
     state: Mutex<State>,
@@ -242,6 +247,7 @@ impl Engine {
             overrides: options.sources,
             slice: options.slice,
             prefer: options.prefer,
+            clock: options.clock,
             serial: session::serial(&base),
             base,
             state: Mutex::new(State::default()),

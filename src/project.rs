@@ -6,6 +6,7 @@
 //!    ref/cities.sql      ─▶ ref.cities       CREATE EXTERNAL TABLE ... STORED AS CSV LOCATION 'cities.csv'
 //!    ref/cities.csv         (its data)
 //!    silver/events.sql   ─▶ silver.events    CREATE MATERIALIZED VIEW ...
+//!    tests/money.slt        a test: no object; beside the SQL, or in a folder of its own
 //!
 //!  load(folder) ─┐
 //!                ├─▶ object(): parse, one CREATE, name = path, CSV beside it ─▶ ProjectObject
@@ -15,6 +16,7 @@
 //! Files say what should be; the engine finds the order (by what is built on what) and the difference.
 
 pub mod embedded;
+pub mod skeleton;
 
 use std::path::{Path, PathBuf};
 
@@ -72,16 +74,47 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The tests of a project folder, or of any folder: files `*.slt`, at any depth, in order.
+///
+/// # Errors
+/// `Config` for a folder that is missing, or has too many of them.
+pub fn tests(folder: &Path) -> Result<Vec<PathBuf>> {
+    let (mut folders, mut files) = (vec![folder.to_path_buf()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for path in entries(&folder).map_err(|error| no_folder(&folder, &error))? {
+            match path.is_dir() {
+                // A link may lead round in a circle.
+                true if !path.is_symlink() => folders.push(path),
+                false if path.extension().is_some_and(|extension| extension == "slt") => files.push(path),
+                _ => {}
+            }
+        }
+        if files.len() > OBJECTS_MAX {
+            return Err(Error::new(ErrorKind::Config, format!("{} has too many tests", folder.display()))
+                .with_detail(format!("the limit is {OBJECTS_MAX}")));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Read one file of a project, whose name is its last folder and its own name.
 ///
 /// # Errors
 /// As `load`.
 pub fn load_file(file: &Path) -> Result<ProjectObject> {
-    let text = String::from_utf8(read(file)?).map_err(|error| {
+    object(&file.to_string_lossy(), &text(file)?, |csv| read(&file.with_file_name(csv)))
+}
+
+/// The text of a file of a project.
+///
+/// # Errors
+/// `Config` for what is no text, or too large; `Storage` for a file that cannot be read.
+pub fn text(file: &Path) -> Result<String> {
+    String::from_utf8(read(file)?).map_err(|error| {
         Error::new(ErrorKind::Config, format!("{} is not UTF-8 text", file.display()))
             .with_detail(format!("byte {} is not", error.utf8_error().valid_up_to()))
-    })?;
-    object(&file.to_string_lossy(), &text, |csv| read(&file.with_file_name(csv)))
+    })
 }
 
 /// One object from the text of its file; `read` gives the bytes of a CSV beside it.
@@ -198,7 +231,13 @@ mod tests {
             ("ref/c.csv", b"a\n1\n"),
             (".git/a/b.sql", b"no"),
             ("README.md", b"no"),
+            ("tests/deep/b.slt", b"a test"),
+            ("gold/x.slt", b"a test"),
+            (".git/c.slt", b"no"),
         ]);
+        let tests = tests(folder.path()).unwrap();
+        let tests = tests.iter().map(|file| file.strip_prefix(folder.path()).unwrap().to_str().unwrap());
+        assert_eq!(tests.collect::<Vec<_>>(), ["gold/x.slt", "tests/deep/b.slt"]);
         let objects = load(folder.path()).unwrap();
         assert_eq!(objects.len(), 2);
         assert!(objects[0].file.as_ref().unwrap().ends_with("gold/x.sql"));

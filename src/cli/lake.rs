@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Context, quiet};
+use crate::clock::Clock;
 use crate::engine::{Engine, EngineOptions, Prefer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -45,7 +46,7 @@ pub async fn open_with_storage(context: &Context, storage: Arc<dyn Storage>, sou
         payload_bytes_max: context.config.slice_payload_bytes_max,
         records_max: context.config.slice_records_max,
     };
-    Engine::open(EngineOptions { storage, sources, slice, prefer: Prefer::Cheapest }).await
+    Engine::open(EngineOptions { storage, sources, slice, prefer: Prefer::Cheapest, clock: Clock::System }).await
 }
 
 /// Open a lake that is there already, for verbs that would make no sense on a new one. Its sources are not read.

@@ -69,7 +69,7 @@ impl Engine {
     /// As `log_in`.
     pub async fn token_principal(&self, token: &str) -> Result<Principal> {
         let access = self.access().await?;
-        let owner = access.token_owner(token, chrono::Utc::now().timestamp_micros());
+        let owner = access.token_owner(token, self.clock.now_us());
         let principal = owner.and_then(|owner| access.principal(owner));
         principal.ok_or_else(|| Error::new(ErrorKind::Unauthenticated, "the token is unknown, expired or dropped"))
     }
@@ -81,7 +81,7 @@ impl Engine {
         }
         self.check_expression(principal, statement).await?;
         let (hash, shown) = secrets(statement).await?;
-        let now_us = chrono::Utc::now().timestamp_micros();
+        let now_us = self.clock.now_us();
         let changed =
             self.save_access(|access| access.change(statement, &principal.subject, hash.clone(), now_us)).await?;
         let message = match shown {

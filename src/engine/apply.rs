@@ -125,7 +125,7 @@ impl Engine {
     pub(super) async fn install(&self, state: &mut State, mut graph: Graph) -> Result<()> {
         graph.definitions.number = state.definitions.number;
         if graph.definitions.objects != state.definitions.objects {
-            let now_us = chrono::Utc::now().timestamp_micros();
+            let now_us = self.clock.now_us();
             let replaced = retired::replaced(&state.graph, &graph, &self.published.borrow(), now_us);
             // The newest is what counts of a table that was retired before.
             graph.definitions.retired.retain(|old| replaced.iter().all(|it| it.object.location != old.object.location));
@@ -368,7 +368,7 @@ impl Engine {
             entry.quarantine.clone_from(&before.quarantine);
             return Ok(entry);
         }
-        let now_us = chrono::Utc::now().timestamp_micros();
+        let now_us = self.clock.now_us();
         if let Some(former) = retired::former(view, graph, old, now_us).filter(|_| create) {
             entry.location.clone_from(&former.object.location);
             entry.quarantine.clone_from(&former.object.quarantine);

@@ -150,7 +150,7 @@ impl Engine {
     }
 
     async fn land(&self, state: &mut State, again: Again, rows: Vec<RecordBatch>) -> Result<()> {
-        let now_us = chrono::Utc::now().timestamp_micros();
+        let now_us = self.clock.now_us();
         let taken = due(&views_due(state), now_us, true).0;
         let record = EpochRecord {
             epoch: self.published.borrow().epoch + 1,

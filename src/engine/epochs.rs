@@ -68,7 +68,7 @@ impl Engine {
             let record = self.finish(state, record).await?;
             return Ok(Pass::Published { record, source_rows: 0, caught_up: false });
         }
-        let now_us = chrono::Utc::now().timestamp_micros();
+        let now_us = self.clock.now_us();
         let views = views_due(state);
         let (mut taken, wait_ms) = due(&views, now_us, request.all);
         let full = full_of(&views, request);
@@ -181,7 +181,7 @@ impl Engine {
             ..self.bare_pass(&state.graph, previous, record).await?
         };
         let mut published = Arc::new(pass).run().await?;
-        published.published_us = chrono::Utc::now().timestamp_micros();
+        published.published_us = self.clock.now_us();
         // A source that takes no part is as far behind as it was.
         published.behind_ms.clone_from(&self.published.borrow().behind_ms);
         published.behind_ms.extend(behind_ms);
@@ -356,7 +356,7 @@ impl Engine {
         if tables.iter().any(newer) {
             return true;
         }
-        let now_us = chrono::Utc::now().timestamp_micros();
+        let now_us = self.clock.now_us();
         taken.iter().filter_map(|name| state.graph.slots.get(name)).any(|slot| {
             let name = &slot.view.name;
             if moves_anywhere(slot.view.shape.plan()) {
@@ -540,7 +540,7 @@ impl Engine {
 
     /// Delete what retired tables have left, and forget them: in this order, so that nothing is left behind.
     async fn sweep(&self, state: &mut State, published: &PublishedRecord) -> Result<()> {
-        let sweep = retired::sweep(&state.definitions, published, chrono::Utc::now().timestamp_micros());
+        let sweep = retired::sweep(&state.definitions, published, self.clock.now_us());
         if sweep.kept.len() == state.definitions.retired.len() {
             return Ok(());
         }

@@ -74,7 +74,7 @@ impl Engine {
         let previous = Arc::clone(&self.published.borrow());
         let record = EpochRecord {
             epoch: previous.epoch + 1,
-            now_us: chrono::Utc::now().timestamp_micros(),
+            now_us: self.clock.now_us(),
             tables: self.table_versions(&graph).await?,
             ..EpochRecord::default()
         };

@@ -44,7 +44,7 @@ impl Engine {
     async fn note(&self, source: &TableName, loss: Loss) -> Result<()> {
         let what = format!("{source} {} {}", loss.shard, serde_json::to_string(&loss.after)?);
         let path = format!("{DATA_LOSS}/{:032x}.json", twox_hash::XxHash3_128::oneshot(what.as_bytes()));
-        let found = DataLoss { source: source.clone(), loss, found_us: chrono::Utc::now().timestamp_micros() };
+        let found = DataLoss { source: source.clone(), loss, found_us: self.clock.now_us() };
         tracing::error!(%source, shard = %found.loss.shard, reason = %found.loss.reason, "records are gone before they were read");
         if self.storage.put_if_absent(&path, serde_json::to_vec(&found)?).await? {
             self.losses.write().push(found);

@@ -14,7 +14,7 @@ use datafusion::prelude::SessionContext;
 use crate::catalog::access::Access;
 use crate::catalog::principal::Rights;
 use crate::catalog::session::{Declared, catalog_of, session_over};
-use crate::catalog::{Principal, system};
+use crate::catalog::{Principal, moment, system};
 use crate::engine::rules::{Tables, seen};
 use crate::engine::{Engine, Graph};
 use crate::epoch::Epoch;
@@ -63,13 +63,13 @@ impl Engine {
     pub async fn session(&self, principal: &Principal) -> Result<SessionContext> {
         let pinned = self.pinned().await?;
         let Rights::Granted(granted) = &principal.rights else {
-            return Ok(session_over(&self.base, pinned.catalog, principal));
+            return self.session_now(pinned.catalog, principal);
         };
         let held = self.seen.read().get(&principal.subject).cloned();
         if let Some(seen) = held.filter(|seen| seen.of.is(&pinned) && seen.principal == *principal) {
-            return Ok(session_over(&self.base, seen.catalog, principal));
+            return self.session_now(seen.catalog, principal);
         }
-        let all = session_over(&self.base, Arc::clone(&pinned.catalog), principal);
+        let all = self.session_now(Arc::clone(&pinned.catalog), principal)?;
         let catalog = catalog_of(seen(principal, granted, &all.state(), &pinned))?;
         let seen = Seen { of: pinned, principal: principal.clone(), catalog: Arc::clone(&catalog) };
         let mut held = self.seen.write();
@@ -77,7 +77,16 @@ impl Engine {
             held.clear();
         }
         held.insert(principal.subject.clone(), seen);
-        Ok(session_over(&self.base, catalog, principal))
+        self.session_now(catalog, principal)
+    }
+
+    /// A session in which it is as late as the engine's clock says.
+    fn session_now(&self, catalog: Arc<dyn CatalogProvider>, principal: &Principal) -> Result<SessionContext> {
+        let session = session_over(&self.base, catalog, principal);
+        if let Some(now_us) = self.clock.stands_at_us() {
+            moment::fix(&session, now_us)?;
+        }
+        Ok(session)
     }
 
     async fn pinned(&self) -> Result<Pinned> {

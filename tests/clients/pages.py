@@ -8,6 +8,7 @@
     ```sh                        the same for commands
     ```sh background             it goes on until the page ends, or a later block ends it
     ```sh eventually             it is asked again until its result is the one below
+    ```slt                       a test; it is written to the file that its first line names
     ```text result               what the block above it prints; `...` stands for anything
 """
 
@@ -16,6 +17,7 @@ import shlex
 from dataclasses import dataclass, field
 
 FENCE = re.compile(r"^ *```(.*)$")
+NAMES_FILE = {"sql": r"-- (\S+\.sql)\n", "slt": r"# (\S+\.slt)\n"}
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Block:
     file: str | None = field(init=False, default=None)
 
     def __post_init__(self):
-        if self.language == "sql" and (named := re.match(r"-- (\S+\.sql)\n", self.text)):
+        if named := re.match(NAMES_FILE.get(self.language, r"(?!)"), self.text):
             self.file = named[1]
 
     def refused(self):
@@ -59,7 +61,7 @@ def blocks(text):
             if words[:2] == ["text", "result"]:
                 assert found and found[-1].result is None, f"line {place}: a result without a block of its own"
                 found[-1].result = body
-            elif words and words[0] in ("sql", "sh"):
+            elif words and words[0] in ("sql", "sh", "slt"):
                 found.append(Block(words[0], words[1:], place, body))
         elif opened is not None:
             lines.append(line)

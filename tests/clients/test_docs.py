@@ -6,7 +6,7 @@
     docs/sql.md       ├─ blocks ─ in order ─ sql ─▶ flash sql, on the lake of that folder
     docs/recipes.md  ─┘                 └─ sql as asha ─▶ flash run there, and flash sql --user asha
 
-A block that begins with `-- path.sql` is written to that file. What the words of a fence mean stands in pages.py.
+A block that begins with `-- path.sql` (or `# path.slt`) is written to that file. What the words of a fence mean stands in pages.py.
 """
 
 import contextlib

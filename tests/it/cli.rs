@@ -4,6 +4,8 @@
 //!  Flash::new(args) ─▶ run() ─▶ Ended { code, stdout, stderr }      no network, no account, a lake in a temp folder
 //! ```
 
+mod testing;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -90,7 +92,11 @@ fn the_command_alone_guides_and_knows_its_version() {
     let guide = flash(folder.path(), "").ok();
     assert!(guide.stdout.contains("flash demo"), "{}", guide.stdout);
     assert!(flash(folder.path(), "--version").ok().stdout.contains(env!("CARGO_PKG_VERSION")));
-    for verb in ["demo", "run", "check", "plan", "apply", "diff", "simulate", "sql", "refresh", "explain", "status"] {
+    let verbs = [
+        "demo", "new", "run", "check", "test", "plan", "apply", "diff", "simulate", "sql", "refresh", "explain",
+        "lineage", "status",
+    ];
+    for verb in verbs {
         assert!(flash(folder.path(), &format!("{verb} --help")).ok().stdout.contains("Usage: flash"), "{verb}");
     }
     assert_eq!(flash(folder.path(), "run --no-such-flag").code, 2);

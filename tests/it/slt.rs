@@ -1,47 +1,35 @@
-//! Scripts in the sqllogictest format, each run twice on a lake of its own.
+//! Scripts in the sqllogictest format, each run twice on a lake of its own, by the runner of `flash test`.
 //!
 //! ```text
-//!   tests/slt/*.slt ─┬─ as written
-//!                    └─ INSERT ... VALUES (a), (b)  as  INSERT ... VALUES (a); INSERT ... VALUES (b)     ─▶ same answers
+//!   tests/slt/*.slt ─▶ testing::test: as written, and with a refresh after every row ─▶ same answers
+//!   sql/tests/*.slt    the same, on the product's own project
 //! ```
 //!
-//! After every statement, each view of the script is compared with its own query, too.
+//! After every statement of the first, each view of the script is compared with its own query, too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use flashcommerce::catalog::Principal;
 use flashcommerce::engine::Answer;
 use flashcommerce::error::Error;
+use flashcommerce::project;
+use flashcommerce::testing::script::Script;
+use flashcommerce::testing::{self, Database, Outcome, Verdict, text_rows};
 use futures::TryStreamExt;
-use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
-use crate::engine::harness::{Lake, lines};
+use crate::engine::harness::Lake;
 use crate::incremental::oracle::{Refreshes, View, difference};
 
 struct Db {
     lake: Lake,
-    split: bool,
     views: Vec<View>,
     refreshes: Refreshes,
 }
 
 impl Db {
-    async fn new(split: bool) -> Result<Self, Error> {
-        Ok(Self { lake: Lake::new(&[]).await, split, views: vec![], refreshes: Refreshes::default() })
-    }
-
-    async fn one(&self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Error> {
-        let session = self.lake.engine.session(&Principal::system()).await?;
-        match self.lake.engine.execute(&session, &Principal::system(), sql).await? {
-            Answer::Done { rows_affected, .. } => Ok(DBOutput::StatementComplete(rows_affected.unwrap_or(0))),
-            Answer::Rows { schema, stream } => {
-                let batches: Vec<_> = stream.try_collect().await.map_err(Error::from)?;
-                let cells = |line: String| line.split('|').map(ToString::to_string).collect();
-                let rows = lines(&batches).into_iter().map(cells).collect();
-                Ok(DBOutput::Rows { types: vec![DefaultColumnType::Any; schema.fields().len()], rows })
-            }
-        }
+    async fn new() -> Result<Self, Error> {
+        Ok(Self { lake: Lake::new(&[]).await, views: vec![], refreshes: Refreshes::default() })
     }
 
     /// Views that are kept up to date: one with a rule for rows holds less than its query.
@@ -61,84 +49,62 @@ impl Db {
 }
 
 #[async_trait]
-impl AsyncDB for Db {
-    type Error = Error;
-    type ColumnType = DefaultColumnType;
-
-    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, Error> {
-        let mut last = DBOutput::StatementComplete(0);
-        let mut count = 0;
-        for sql in if self.split { singles(sql) } else { vec![sql.to_string()] } {
-            last = self.one(&sql).await?;
-            if let DBOutput::StatementComplete(rows) = &last {
-                count += rows;
-                self.follow(&sql);
-                if !self.views.is_empty() {
-                    self.refreshes.follow(&self.lake).await.unwrap_or_else(|text| panic!("after {sql}\n{text}"));
-                }
-                for view in &self.views {
-                    if let Some(found) = difference(&self.lake, view).await? {
-                        panic!("after {sql}\n{}\n{found}", view.create());
-                    }
-                }
+impl Database for Db {
+    async fn run(&mut self, sql: &str) -> Result<Outcome, Error> {
+        let session = self.lake.engine.session(&Principal::system()).await?;
+        let rows_affected = match self.lake.engine.execute(&session, &Principal::system(), sql).await? {
+            Answer::Rows { schema, stream } => {
+                let batches = stream.try_collect::<Vec<_>>().await.map_err(Error::from)?;
+                return Ok(Outcome::Rows { columns: schema.fields().len(), rows: text_rows(&batches)? });
+            }
+            Answer::Done { rows_affected, .. } => rows_affected,
+        };
+        self.follow(sql);
+        if !self.views.is_empty() {
+            self.refreshes.follow(&self.lake).await.unwrap_or_else(|text| panic!("after {sql}\n{text}"));
+        }
+        for view in &self.views {
+            if let Some(found) = difference(&self.lake, view).await? {
+                panic!("after {sql}\n{}\n{found}", view.create());
             }
         }
-        Ok(match last {
-            DBOutput::StatementComplete(_) => DBOutput::StatementComplete(count),
-            rows => rows,
-        })
-    }
-
-    async fn shutdown(&mut self) {}
-
-    fn engine_name(&self) -> &str {
-        "flash"
+        Ok(Outcome::Done(rows_affected.unwrap_or(0)))
     }
 }
 
-/// An INSERT of many rows as many INSERTs; anything else as it is.
-fn singles(sql: &str) -> Vec<String> {
-    let Some((head, tail)) = sql.split_once(" VALUES").filter(|_| sql.starts_with("INSERT")) else {
-        return vec![sql.to_string()];
-    };
-    let (mut rows, mut depth, mut quoted) = (vec![String::new()], 0, false);
-    for c in tail.trim().chars() {
-        match c {
-            '\'' => quoted = !quoted,
-            '(' if !quoted => depth += 1,
-            ')' if !quoted => depth -= 1,
-            ',' if !quoted && depth == 0 => {
-                rows.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        rows.last_mut().unwrap().push(c);
-    }
-    rows.iter().map(|row| format!("{head} VALUES {}", row.trim())).collect()
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-#[test]
-fn an_insert_is_split_at_its_rows() {
-    let sql = "INSERT INTO s.t VALUES (1, 'a, (b'),\n (abs(2), NULL)";
-    assert_eq!(singles(sql), ["INSERT INTO s.t VALUES (1, 'a, (b')", "INSERT INTO s.t VALUES (abs(2), NULL)"]);
-    assert_eq!(singles("INSERT INTO s.t SELECT 1"), ["INSERT INTO s.t SELECT 1"]);
+fn scripts(folder: &Path, files_min: usize) -> Vec<Script> {
+    let files = project::tests(folder).unwrap();
+    assert!(files.len() >= files_min, "{files:?}");
+    let parse = |file: &PathBuf| Script::parse(&file.to_string_lossy(), &project::text(file).unwrap());
+    files.iter().map(|file| parse(file).unwrap_or_else(|error| panic!("{}", error.render()))).collect()
+}
+
+fn failures(script: &Script, verdict: &Verdict) -> Vec<String> {
+    let failures = verdict.failures.iter();
+    failures.map(|failure| format!("{}:{}\n{failure:#?}", script.file, failure.line)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_give_the_same_whole_and_row_by_row() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
-    let mut files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    files.sort();
-    assert!(files.len() >= 10, "{files:?}");
-    let mut failures = Vec::new();
-    for file in &files {
-        for split in [false, true] {
-            let mut runner = Runner::new(|| Db::new(split));
-            if let Err(error) = runner.run_file_async(file).await {
-                failures.push(format!("{} (split: {split})\n{error}", file.display()));
-            }
-        }
+    let mut wrong = Vec::new();
+    for script in scripts(&root().join("tests/slt"), 10) {
+        let verdict = testing::test(&script, Db::new).await.unwrap();
+        wrong.extend(failures(&script, &verdict));
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_products_own_tests_pass() {
+    let objects = project::load(&root().join("sql")).unwrap();
+    let mut wrong = Vec::new();
+    for script in scripts(&root().join("sql/tests"), 3) {
+        let verdict = testing::test(&script, async || testing::Lake::open(&objects, &script).await).await.unwrap();
+        wrong.extend(failures(&script, &verdict));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

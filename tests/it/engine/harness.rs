@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use async_trait::async_trait;
 use flashcommerce::catalog::Principal;
+use flashcommerce::clock::Clock;
 use flashcommerce::engine::{Answer, Engine, EngineOptions, Pass, PassRequest, Prefer, ProjectObject};
 use flashcommerce::epoch::{Loss, Position, Positions, SequenceNumber, SourceRange};
 use flashcommerce::error::Result;
@@ -153,7 +154,7 @@ impl Lake {
         let storage: Arc<dyn Storage> = DeltaStorage::new(Arc::clone(&store), "memory:///".parse().unwrap());
         let sources = BTreeMap::from([(TableName::new("raw", "events"), Arc::clone(&source) as Arc<dyn Source>)]);
         let slice = SliceLimits { payload_bytes_max: 1 << 20, records_max: 1_000 };
-        let engine = Engine::open(EngineOptions { storage, sources, slice, prefer }).await?;
+        let engine = Engine::open(EngineOptions { storage, sources, slice, prefer, clock: Clock::System }).await?;
         Ok(Self { engine, source, store, prefer })
     }
 
