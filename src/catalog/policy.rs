@@ -9,6 +9,7 @@
 //!
 //! The functions are there for queries and policies only: a view is the same for everybody.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -81,6 +82,19 @@ fn expression(state: &SessionState, text: &str, schema: &SchemaRef) -> Result<(E
     })?;
     let data_type = expr.get_type(&columns)?;
     Ok((expr, data_type))
+}
+
+/// Whether this gives another value for the same row and the same principal at another time.
+pub fn moves(expr: &Expr) -> bool {
+    let moves = |part: &Expr| match part {
+        Expr::ScalarFunction(function) => {
+            let inner: &dyn Any = function.func.inner().as_ref();
+            function.func.signature().volatility != Volatility::Immutable && !inner.is::<WhoAsks>()
+        }
+        _ => false,
+    };
+    // Looking does not fail.
+    expr.exists(|part| Ok(moves(part))).unwrap_or(true)
 }
 
 fn refused(what: &str) -> datafusion::common::Result<TreeNodeRecursion> {
