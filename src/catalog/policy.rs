@@ -164,3 +164,28 @@ impl ScalarUDFImpl for WhoAsks {
         Ok(ColumnarValue::Scalar(ScalarValue::Utf8(value.map(String::from))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema, TimeUnit};
+    use datafusion::execution::runtime_env::RuntimeEnv;
+
+    use super::*;
+    use crate::catalog::session::base_state;
+
+    #[test]
+    fn what_the_time_decides_is_told_from_what_the_principal_decides() {
+        let mut state = base_state(Arc::new(RuntimeEnv::default()));
+        register(&mut state, &Principal::local());
+        let at = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let schema = Schema::new(vec![Field::new("seller_id", DataType::Utf8, true), Field::new("at", at, true)]);
+        let moves = |text| moves(&condition(&state, text, &Arc::new(schema.clone())).unwrap());
+        for lasting in ["seller_id = current_seller()", "upper(seller_id) = user_attribute('x') OR current_user = 'a'"]
+        {
+            assert!(!moves(lasting), "{lasting}");
+        }
+        for moving in ["at > now()", "seller_id = current_seller() AND CAST(at AS DATE) = current_date"] {
+            assert!(moves(moving), "{moving}");
+        }
+    }
+}

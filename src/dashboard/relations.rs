@@ -257,3 +257,95 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
 pub(super) fn parameters_of_all() -> Parameters {
     asked(None, Some(&(NaiveDate::default()..NaiveDate::default())), &[])
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Date32Array, StringArray};
+
+    use super::*;
+    use crate::dashboard::period::Range as Span;
+
+    fn day(day: u32) -> NaiveDate {
+        NaiveDate::from_ymd_opt(2026, 11, day).unwrap()
+    }
+
+    fn files(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn rows_are_kept_by_day_where_the_files_tell() {
+        let by = ["2026-11-19", "2026-11-20", "2026-11-21", "1", ""].map(|day| (day.to_string(), files(&[day])));
+        let by = || Some(Parts::By(by.clone().into()));
+        let days = day(20)..day(22);
+        let found = slices(by(), Some(&days));
+        let found: Vec<_> = found.iter().map(|slice| (slice.days.clone().unwrap(), slice.files.clone())).collect();
+        let wanted = [(day(20)..day(21), files(&["2026-11-20"])), (day(21)..day(22), files(&["2026-11-21"]))];
+        assert_eq!(found, wanted);
+        let whole = slices(Some(Parts::Whole(files(&["a", "b"]))), Some(&days));
+        assert_eq!((whole.len(), &whole[0].days, &whole[0].files), (1, &Some(days.clone()), &files(&["a", "b"])));
+        assert_eq!((slices(by(), None).len(), slices(None, Some(&days)).len()), (1, 0));
+    }
+
+    #[test]
+    fn days_that_are_missing_are_asked_for_and_no_others() {
+        let slice = |days| Slice { days: Some(days), files: vec![] };
+        let all = day(1)..day(23);
+        let some = asked(None, Some(&all), &[slice(day(5)..day(6)), slice(day(20)..day(21))]);
+        assert_eq!((&some["first"], &some["end"]), (&Parameter::Day(day(5)), &Parameter::Day(day(21))));
+        assert_eq!(some["days"], Parameter::Days([day(5), day(20)].into()));
+        assert_eq!(some["any_day"], Parameter::Flag(false));
+        let whole = asked(None, Some(&all), &[slice(all.clone())]);
+        assert_eq!((&whole["first"], &whole["end"]), (&Parameter::Day(day(1)), &Parameter::Day(day(23))));
+        assert_eq!(whole["any_day"], Parameter::Flag(true));
+    }
+
+    #[test]
+    fn a_question_is_about_its_period_and_about_just_now() {
+        let just_after_midnight = "2026-11-22T18:32:00Z".parse().unwrap();
+        let of = |range, grain, name: &str| {
+            let request = Request { range, grain, ..Request::default() };
+            let relation = RELATIONS.iter().find(|relation| relation.name == name).unwrap();
+            relation.days(&request, &Period::of(range, just_after_midnight))
+        };
+        assert_eq!(of(Span::Today, Grain::Hour, "sold"), Some(day(22)..day(24)));
+        assert_eq!(of(Span::Today, Grain::Minute, "sold"), Some(day(21)..day(24)));
+        assert_eq!(of(Span::Today, Grain::Hour, "steps"), Some(day(22)..day(24)));
+        assert_eq!(of(Span::Yesterday, Grain::Hour, "sold"), Some(day(21)..day(23)));
+        assert_eq!(of(Span::Yesterday, Grain::Hour, "steps"), Some(day(22)..day(24)));
+        assert_eq!(of(Span::All, Grain::Day, "shelf"), None);
+    }
+
+    fn steps(rows: &[(NaiveDate, &str, &str)]) -> RecordBatch {
+        let days = rows
+            .iter()
+            .map(|(day, ..)| i32::try_from(day.signed_duration_since(NaiveDate::default()).num_days()).unwrap());
+        let columns: [(&str, ArrayRef); 3] = [
+            (DAY, Arc::new(Date32Array::from_iter_values(days))),
+            ("seller_id", Arc::new(StringArray::from_iter_values(rows.iter().map(|(_, seller, _)| seller)))),
+            ("session_id", Arc::new(StringArray::from_iter_values(rows.iter().map(|(.., session)| session)))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn numbers(batch: &RecordBatch) -> Vec<i64> {
+        batch[VISIT].as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn rows_of_a_visit_have_its_number() {
+        let (a, b) = (day(20), day(21));
+        let rows = steps(&[(a, "S1", "x"), (a, "S1", "y"), (a, "S2", "x"), (a, "S1", "x"), (b, "S1", "x")]);
+        let by_day = by_day(&[rows.slice(0, 0), rows.slice(0, 2), rows.slice(2, 3)]).unwrap();
+        assert_eq!(by_day.keys().copied().collect::<Vec<_>>(), [a, b]);
+        let first = compact(&by_day[&a], Some(a)).unwrap();
+        let second = compact(&by_day[&b], Some(b)).unwrap();
+        let found = numbers(&first);
+        assert_eq!(found[0], found[3]);
+        let all: BTreeSet<i64> = found.into_iter().chain(numbers(&second)).collect();
+        assert_eq!(all.len(), 4, "of one seller, one session and one day");
+        let whole = numbers(&compact(&[rows], Some(a)).unwrap());
+        assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 4);
+        assert!(first.get_array_memory_size() < 2_000, "a copy of a day's rows, not a view of all");
+    }
+}
