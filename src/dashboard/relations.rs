@@ -18,10 +18,10 @@ use arrow::compute::{cast, concat_batches, partition};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema};
 use arrow::record_batch::RecordBatch;
 use chrono::{Days, Duration, NaiveDate};
+use datafusion::common::TableReference;
 use datafusion::physical_plan::aggregates::group_values::new_group_values;
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use datafusion::prelude::SessionContext;
-use datafusion::common::TableReference;
 
 use crate::catalog::guard::parts;
 use crate::dashboard::kept::{Kept, Key};
