@@ -22,6 +22,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::MemTable;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
@@ -142,8 +143,10 @@ pub(super) async fn rows(
 ) -> Result<Vec<RecordBatch>> {
     let unknown = || Error::new(ErrorKind::Internal, format!("there is no query {name}"));
     let statement = bound(queries.get(name).ok_or_else(unknown)?, parameters)?;
-    let plan = session.state().statement_to_plan(statement).await?;
-    let mut stream = session.execute_logical_plan(plan).await?.execute_stream().await?;
+    let state = session.state();
+    let plan = state.statement_to_plan(statement).await?;
+    let plan = state.create_physical_plan(&plan).await?;
+    let mut stream = execute_stream(plan, state.task_ctx())?;
     // A relation has its columns also where it has no rows.
     let mut batches = vec![RecordBatch::new_empty(stream.schema())];
     let mut count = 0;
