@@ -156,9 +156,9 @@ fn columns(new: &SchemaRef, old: &SchemaRef) -> (Vec<String>, Vec<String>, Vec<S
 fn net(columns: &[String]) -> String {
     let columns = columns.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
     format!(
-        "SELECT {columns}, sum({TIMES}) AS {TIMES} FROM (\
-         SELECT {columns}, 1 AS {TIMES} FROM {SIDES}.came UNION ALL SELECT {columns}, -1 AS {TIMES} FROM {SIDES}.went) \
-         GROUP BY {columns} HAVING sum({TIMES}) <> 0"
+        "SELECT {columns}, sum(__sign) AS {TIMES} FROM (\
+         SELECT {columns}, 1 AS __sign FROM {SIDES}.came UNION ALL SELECT {columns}, -1 AS __sign FROM {SIDES}.went) \
+         GROUP BY {columns} HAVING sum(__sign) <> 0"
     )
 }
 
