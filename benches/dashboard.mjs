@@ -6,7 +6,7 @@
 //   flash simulate N, moved to end now ─▶ flash run
 //                                  ├▶ 600 questions, no two alike          p50, p95 of all tiles
 //                                  ├▶ the first question of each seller    p50, p95 of all tiles
-//                                  ├▶ an epoch, a question, 160 times      p50, p95 of all tiles
+//                                  ├▶ an epoch, a question, 120 times      p50, p95 of all tiles
 //                                  ├▶ Chromium on a 4G line               first paint, KB
 //                                  ├▶ one order at a time, 20 times        commit to pixels
 //                                  └▶ 1,000 listeners, then epochs         MB and CPU of the process
@@ -22,7 +22,7 @@ const flag = (name, usual) => (process.argv.includes(name) ? Number(process.argv
 const EVENTS = flag('--events', 1_800_000);
 const PAGES = flag('--pages', 1_000);
 const QUESTIONS = 150;
-const EPOCHS = 40;
+const EPOCHS = 30;
 const ORDERS = 20;
 /** A 4G line as Lighthouse has it: 9 Mbit/s down, 170 ms there and back. */
 const LINE = { offline: false, latency: 170, downloadThroughput: (9 * 1024 * 1024) / 8, uploadThroughput: (1.5 * 1024 * 1024) / 8 };

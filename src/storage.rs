@@ -266,6 +266,17 @@ pub enum Parts {
     By(BTreeMap<String, Vec<String>>),
 }
 
+impl Parts {
+    /// With one more thing that decides the rows of each.
+    pub fn under(mut self, rule: &str) -> Self {
+        match &mut self {
+            Self::Whole(files) => files.push(rule.to_string()),
+            Self::By(by) => by.values_mut().for_each(|files| files.push(rule.to_string())),
+        }
+        self
+    }
+}
+
 /// The files of a table by this partition column; `None` for any table that is not of [`Storage::provider`]. Paths are in
 /// order, and a path is never written again: equal files have equal rows.
 pub fn parts_of(table: &dyn TableProvider, column: &str) -> Option<Parts> {

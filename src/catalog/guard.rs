@@ -38,6 +38,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use crate::catalog::access::secret;
 use crate::catalog::policy;
 use crate::error::{Error, ErrorKind};
 use crate::name::TableName;
@@ -67,13 +68,16 @@ impl Guarded {
     }
 }
 
-/// The files of a table as a session has it, by this partition column, where for one principal nothing but they decides
-/// what is seen; `None` where something else does, such as the time in a policy.
+/// The files of a table as a session has it, by this partition column, and among them the rule that they are seen by:
+/// where both are equal, the rows are. `None` where something else decides, such as the time in a policy.
 pub fn parts(table: &dyn TableProvider, column: &str) -> Option<Parts> {
     let any: &dyn Any = table;
     match any.downcast_ref::<Guarded>() {
         None => parts_of(table, column),
-        Some(guarded) if guarded.lasts() => parts_of(guarded.table.as_ref(), column),
+        Some(guarded) if guarded.lasts() => {
+            let rule = secret::digest(&format!("{:?} {:?}", guarded.rows, guarded.masks));
+            Some(parts_of(guarded.table.as_ref(), column)?.under(&rule))
+        }
         Some(_) => None,
     }
 }

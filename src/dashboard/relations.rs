@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::{cast, concat_batches, partition};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema};
 use arrow::record_batch::RecordBatch;
@@ -223,10 +223,11 @@ fn compact(batches: &[RecordBatch], first: Option<NaiveDate>) -> Result<RecordBa
     let mut columns: Vec<(Field, ArrayRef)> = vec![];
     for (field, values) in schema.fields().iter().zip(rows.columns()) {
         let few = field.data_type() == &DataType::Utf8 && FEW_VALUES.contains(&field.name().as_str());
-        let values = match few {
+        let mut values = match few {
             true => cast(values, &DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)))?,
             false => Arc::clone(values),
         };
+        values.shrink_to_fit();
         columns.push((Field::new(field.name(), values.data_type().clone(), true), values));
     }
     if VISIT_OF.iter().all(|name| schema.index_of(name).is_ok()) {
@@ -346,6 +347,15 @@ mod tests {
         assert_eq!(all.len(), 4, "of one seller, one session and one day");
         let whole = numbers(&compact(&[rows], Some(a)).unwrap());
         assert_eq!(whole.iter().collect::<BTreeSet<_>>().len(), 4);
-        assert!(first.get_array_memory_size() < 2_000, "a copy of a day's rows, not a view of all");
+    }
+
+    #[test]
+    fn a_days_rows_are_a_copy_and_no_view_of_all() {
+        let (a, b) = (day(20), day(21));
+        let mut rows = vec![(b, "S1", "x"); 10_000];
+        rows[5_000] = (a, "S1", "x");
+        let of_a = compact(&by_day(&[steps(&rows)]).unwrap()[&a], Some(a)).unwrap();
+        assert_eq!(of_a.num_rows(), 1);
+        assert!(of_a.get_array_memory_size() < 4_000, "{} bytes", of_a.get_array_memory_size());
     }
 }

@@ -26,7 +26,7 @@ FROM gold.orders
 WHERE day >= $first AND day < $end AND ($any_day OR day IN ($days)) AND ($seller IS NULL OR seller_id = $seller);
 
 -- name: steps
--- What one session did in one shop on one Indian day is a visit; rows of one have one number, `visit`, in memory.
+-- What one session did in one shop on one Indian day is a visit. Rows of one have one number, `visit`, in memory.
 SELECT
   day, seller_id, session_id, last_at, city, category, product,
   CAST(CASE WHEN purchases > 0 THEN 3 WHEN carts > 0 THEN 2 WHEN views > 0 THEN 1 ELSE 0 END AS TINYINT) AS step,

@@ -200,7 +200,7 @@ fn tag(guest: &Guest, request: &Request, period: &Period, record: &PublishedReco
 /// Equal for those only who see the same rows: the number of the rules, who asks with all their rights, and the seller of
 /// a link.
 fn whose(guest: &Guest) -> String {
-    format!("{} {:?} {:?}", guest.access, guest.principal, guest.seller)
+    secret::digest(&format!("{} {:?} {:?}", guest.access, guest.principal, guest.seller))
 }
 
 pub(super) fn versions(record: &PublishedRecord) -> BTreeMap<String, Version> {
