@@ -98,7 +98,7 @@ impl Lake {
     async fn put(&self, insert: &Insert, source: &Fed) -> Result<Outcome> {
         let columns = if insert.columns.is_empty() { &source.declared } else { &insert.columns };
         if columns.is_empty() {
-            return Err(Error::new(ErrorKind::Definition, format!("{} has no columns of its own to fill", insert.name))
+            return Err(Error::new(ErrorKind::Definition, format!("the INSERT names no columns of {}", insert.name))
                 .with_hint("name the fields of the JSON object: INSERT INTO raw.events (event_id, price) VALUES ('e1', 499); or give its text as (_payload)"));
         }
         let mut put = Vec::new();
