@@ -25,7 +25,7 @@ use sqlparser::ast::{Set, Statement as SqlStatement};
 use crate::catalog::Principal;
 use crate::clock::Clock;
 use crate::config::{SLICE_PAYLOAD_BYTES_MAX, SLICE_RECORDS_MAX};
-use crate::engine::{Answer, Engine, EngineOptions, Pass, PassRequest, Prefer, ProjectObject};
+use crate::engine::{Answer, Engine, EngineOptions, ObjectKind, Pass, PassRequest, Prefer, ProjectObject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, Statement};
@@ -182,6 +182,7 @@ impl Database for Lake {
         }
         if let Some(insert) = Insert::of(sql)
             && let Some(source) = self.sources.get(&insert.name)
+            && self.engine.kind(&insert.name) == Some(ObjectKind::Source)
         {
             return self.put(&insert, source).await;
         }
@@ -300,7 +301,10 @@ mod tests {
         assert_eq!(rows(&mut lake, "SELECT expectation FROM s.e_quarantine").await, ["known"]);
         let arrived = "SELECT count(DISTINCT _sequence_number), min(_arrived_at) = max(_arrived_at) FROM bronze.e";
         assert_eq!(rows(&mut lake, arrived).await, ["6|true"]);
-        assert!(lake.run("DELETE FROM raw.e").await.is_err());
+        assert!(
+            lake.run("DELETE FROM raw.e").await.is_err()
+                && lake.run("INSERT INTO raw.f (id) VALUES (1)").await.is_err()
+        );
     }
 
     #[tokio::test]
