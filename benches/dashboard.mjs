@@ -1,9 +1,12 @@
 // The dashboard's budgets: first paint, bytes, answers over a million rows of gold, commit to pixels, open pages.
 //
 //     cd "$(mktemp -d)" && cp <repository>/tests/browser/{package*.json,.npmrc} . && npm ci
-//     NODE_PATH=. FLASH=<release binary> CHROMIUM=/usr/bin/chromium node <repository>/benches/dashboard.mjs [--events N]
+//     NODE_PATH=. FLASH=<release binary> CHROMIUM=/usr/bin/chromium node <repository>/benches/dashboard.mjs [--events N] [--answers]
 //
-//   flash simulate N ─▶ flash run ─┬▶ 300 questions, no two alike          p50, p95 of all tiles
+//   flash simulate N, moved to end now ─▶ flash run
+//                                  ├▶ 600 questions, no two alike          p50, p95 of all tiles
+//                                  ├▶ the first question of each seller    p50, p95 of all tiles
+//                                  ├▶ an epoch, a question, 160 times      p50, p95 of all tiles
 //                                  ├▶ Chromium on a 4G line               first paint, KB
 //                                  ├▶ one order at a time, 20 times        commit to pixels
 //                                  └▶ 1,000 listeners, then epochs         MB and CPU of the process
@@ -18,7 +21,8 @@ const { chromium } = createRequire(join(process.cwd(), 'package.json'))('playwri
 const flag = (name, usual) => (process.argv.includes(name) ? Number(process.argv[process.argv.indexOf(name) + 1]) : usual);
 const EVENTS = flag('--events', 1_800_000);
 const PAGES = flag('--pages', 1_000);
-const QUESTIONS = 300;
+const QUESTIONS = 150;
+const EPOCHS = 40;
 const ORDERS = 20;
 /** A 4G line as Lighthouse has it: 9 Mbit/s down, 170 ms there and back. */
 const LINE = { offline: false, latency: 170, downloadThroughput: (9 * 1024 * 1024) / 8, uploadThroughput: (1.5 * 1024 * 1024) / 8 };
@@ -34,25 +38,64 @@ function used(pid) {
   return { mb: Number(/VmRSS:\s+(\d+)/.exec(status)[1]) / 1024, cpu: (Number(stat[11]) + Number(stat[12])) / TICKS_PER_SECOND };
 }
 
-async function answers(shop) {
-  const pick = (list, at) => list[at % list.length];
-  const ranges = ['all', '28d', '7d', 'yesterday', 'today'];
-  const { tiles } = await shop.answer('range=all');
-  const [products, cities, categories] = [tiles.products, tiles.cities, tiles.categories].map((rows, at) => rows.map((row) => Object.values(row)[0]).filter((name) => typeof name === 'string' && at >= 0));
-  for (const [who, of] of [['one seller', (at) => `&seller=${pick(tiles.sellers, at).seller_id}`], ['all sellers', () => '']]) {
-    for (const span of ['all', 'any']) {
+const pick = (list, at) => list[at % list.length];
+const told = (what, times) => say(`${what}: p50, p95`, `${Math.round(part(times, 0.5))} ms, ${Math.round(part(times, 0.95))} ms`);
+const SPANS = { 'the whole time': ['all'], 'any range': ['all', '28d', '7d', 'yesterday', 'today'] };
+
+/** Milliseconds until all tiles are there. */
+async function timed(shop, query) {
+  const began = performance.now();
+  await shop.answer(query);
+  return performance.now() - began;
+}
+
+/** What can be tapped, and who sells. */
+async function values(shop) {
+  const of = async (column) => (await shop.sql(`SELECT DISTINCT ${column} AS value FROM gold.orders WHERE ${column} IS NOT NULL ORDER BY 1`)).map((row) => row.value);
+  return { products: await of('product'), cities: await of('city'), categories: await of('category'), sellers: await of('seller_id') };
+}
+
+/** One to four filters; no two questions of one kind are alike. */
+function question(of, ranges, at, seller) {
+  const query = new URLSearchParams({ range: pick(ranges, at), city: pick(of.cities, at), category: pick(of.categories, at * 3 + 1), product: pick(of.products, at * 7), n: at });
+  query.append('city', pick(of.cities, at * 5 + 1));
+  if (at % 3) query.delete('product');
+  if (at % 4) query.delete('category');
+  if (seller) query.set('seller', pick(of.sellers, at));
+  return query;
+}
+
+/** Nothing is known of any seller alone, and nobody has looked at all of them. */
+async function first(shop, of) {
+  const times = [];
+  for (let at = 0; at < of.sellers.length; at += 1) times.push(await timed(shop, `range=all&seller=${of.sellers[at]}`));
+  told('all tiles, the first question of a seller, the whole time', times);
+}
+
+async function answers(shop, of) {
+  for (const seller of [true, false]) {
+    for (const [span, ranges] of Object.entries(SPANS)) {
       const times = [];
-      for (let at = 0; at < QUESTIONS / 2; at += 1) {
-        const query = new URLSearchParams({ range: span === 'all' ? 'all' : pick(ranges, at), city: pick(cities, at), category: pick(categories, at * 3 + 1), product: pick(products, at * 7) });
-        query.append('city', pick(cities, at * 5 + 1));
-        if (at % 3) query.delete('product');
-        if (at % 4) query.delete('category');
-        const began = performance.now();
-        await shop.answer(`${query}${of(at)}&n=${at}`);
-        times.push(performance.now() - began);
+      for (let at = 0; at < QUESTIONS; at += 1) times.push(await timed(shop, question(of, ranges, at, seller)));
+      told(`all tiles, ${seller ? 'one seller' : 'all sellers'}, ${span}`, times);
+    }
+  }
+}
+
+/** An order between every two questions, so that each is of an epoch that nobody has asked yet. */
+async function live(shop, of) {
+  let orders = 100_000;
+  const published = async () => (await shop.sql('SELECT max(epoch) AS epoch FROM system.refreshes'))[0].epoch;
+  for (const seller of [true, false]) {
+    for (const [span, ranges] of Object.entries(SPANS)) {
+      const times = [];
+      for (let at = 0; at < EPOCHS; at += 1) {
+        const before = await published();
+        shop.order((orders += 1), { seller: pick(of.sellers, at) });
+        await shop.until('an epoch', async () => (await published()) > before, 20_000);
+        times.push(await timed(shop, question(of, ranges, at, seller)));
       }
-      const name = span === 'all' ? 'the whole time' : 'any range';
-      say(`all tiles, ${who}, ${name}: p50, p95`, `${Math.round(part(times, 0.5))} ms, ${Math.round(part(times, 0.95))} ms`);
+      told(`all tiles, an epoch before every question, ${seller ? 'one seller' : 'all sellers'}, ${span}`, times);
     }
   }
 }
@@ -132,15 +175,21 @@ async function open(shop) {
   agent.destroy();
 }
 
-const shop = await Shop.open(process.env.FLASH ?? 'target/release/flash', EVENTS);
+const shop = await Shop.open(process.env.FLASH ?? 'target/release/flash', EVENTS, { today: true });
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox'] });
 try {
   const rows = await shop.sql(`SELECT view_name, "rows" AS held FROM system.materialized_views WHERE view_name LIKE 'gold.%'`);
   console.log(`| of ${EVENTS.toLocaleString('en')} events, ${rows.reduce((sum, row) => sum + row.held, 0).toLocaleString('en')} rows of gold | |\n|---|--:|`);
-  await answers(shop);
-  await paint(browser, shop);
-  await pixels(browser, shop);
-  await open(shop);
+  const of = await values(shop);
+  await first(shop, of);
+  await answers(shop, of);
+  await live(shop, of);
+  say('memory after that', `${used(shop.process.pid).mb.toFixed(0)} MB`);
+  if (!process.argv.includes('--answers')) {
+    await paint(browser, shop);
+    await pixels(browser, shop);
+    await open(shop);
+  }
 } finally {
   await browser.close();
   await shop.close();

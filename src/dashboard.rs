@@ -5,6 +5,7 @@
 //!   the time in India ──────────── Period ──┴─parameters─▶ $from, $seller, $cities, ...
 //!                                                │                          │
 //!   SessionContext of the caller, pinned to one epoch ────────tiles─────────┴─▶ {"kpis": [..], "trend": [..], ..}
+//!        └─relations─▶ rows of gold, day by day, kept from question to question (kept) ──┘
 //!
 //!   name, seller, expiry ─link─▶ signed text ─▶ the same, if nobody has changed it
 //! ```
@@ -26,9 +27,11 @@
 //!  └──────────────────────┴─────────────────────────┴─────────────────────────────┘
 //! ```
 
+pub mod kept;
 pub mod link;
 pub mod parameters;
 pub mod period;
 pub mod queries;
+mod relations;
 pub mod request;
 pub mod tiles;

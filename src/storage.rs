@@ -257,6 +257,22 @@ pub fn files_of(table: &dyn TableProvider) -> Option<&[Arc<DataFile>]> {
     table.downcast_ref::<provider::DeltaProvider>().map(provider::DeltaProvider::files)
 }
 
+/// The files of a table of [`Storage::provider`], each by its full path, by what a reader can leave out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Parts {
+    /// The table has no such partition column.
+    Whole(Vec<String>),
+    /// By the value of the partition column, as Delta writes it. Rows without a value are in none.
+    By(BTreeMap<String, Vec<String>>),
+}
+
+/// The files of a table by this partition column; `None` for any table that is not of [`Storage::provider`]. Paths are in
+/// order, and a path is never written again: equal files have equal rows.
+pub fn parts_of(table: &dyn TableProvider, column: &str) -> Option<Parts> {
+    let table: &dyn std::any::Any = table;
+    table.downcast_ref::<provider::DeltaProvider>().map(|table| table.parts(column))
+}
+
 /// What `maintain` may do.
 #[derive(Debug, Clone)]
 pub struct MaintainOptions {

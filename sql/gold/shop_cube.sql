@@ -1,4 +1,4 @@
--- What the dashboard filters across: additive measures only, by the hour of the Indian day.
+-- What can be filtered across: additive measures only, by the hour of the Indian day.
 CREATE MATERIALIZED VIEW gold.shop_cube
 PARTITIONED BY (day)
 COMMENT 'Additive measures by seller, hour (Indian time), city, category and product.'

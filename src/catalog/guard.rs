@@ -14,6 +14,7 @@
 //! nor answer from the table's statistics. Its errors say nothing of the rows: they are logged, and one text stands for
 //! all of them. EXPLAIN shows one line, EXPLAIN ANALYZE counts the rows that came through.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -37,8 +38,10 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use crate::catalog::policy;
 use crate::error::{Error, ErrorKind};
 use crate::name::TableName;
+use crate::storage::{Parts, parts_of};
 
 /// What one principal sees of a table.
 #[derive(Debug)]
@@ -51,6 +54,28 @@ pub struct Guarded {
     pub rows: std::result::Result<Option<Expr>, Error>,
     /// What stands in the place of columns, by their index.
     pub masks: Vec<(usize, Expr)>,
+}
+
+impl Guarded {
+    /// Its rows are those of its files, whenever it is asked.
+    fn lasts(&self) -> bool {
+        let masks = self.masks.iter().map(|(_, mask)| mask);
+        match &self.rows {
+            Ok(rows) => !rows.iter().chain(masks).any(policy::moves),
+            Err(_) => false,
+        }
+    }
+}
+
+/// The files of a table as a session has it, by this partition column, where for one principal nothing but they decides
+/// what is seen; `None` where something else does, such as the time in a policy.
+pub fn parts(table: &dyn TableProvider, column: &str) -> Option<Parts> {
+    let any: &dyn Any = table;
+    match any.downcast_ref::<Guarded>() {
+        None => parts_of(table, column),
+        Some(guarded) if guarded.lasts() => parts_of(guarded.table.as_ref(), column),
+        Some(_) => None,
+    }
 }
 
 #[async_trait]

@@ -24,6 +24,19 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 /// The rule's name.
 const DISTINCT_TO_GROUPS: &str = "single_distinct_aggregation_to_group_by";
 
+/// Constants, DISTINCT, equalities of joins, filters below joins, LIMIT into the sort, columns that nobody reads.
+const IN_MEMORY: [&str; 6] = [
+    "simplify_expressions",
+    "replace_distinct_aggregate",
+    "extract_equijoin_predicate",
+    "push_down_filter",
+    "push_down_limit",
+    "optimize_projections",
+];
+
+/// Sorting where it is asked for, and one grouping in the place of two.
+const PHYSICAL_IN_MEMORY: [&str; 3] = ["OutputRequirements", "EnsureRequirements", "CombinePartialFinalAggregate"];
+
 /// All rules of DataFusion, in its order.
 pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let careful = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
@@ -37,6 +50,17 @@ pub(super) fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 pub(super) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     let ours: Arc<dyn PhysicalOptimizerRule + Send + Sync> = Arc::new(grouping::GroupingSets);
     std::iter::once(ours).chain(PhysicalOptimizer::new().rules).collect()
+}
+
+/// The rules that short queries over rows in memory need: the others find nothing to do there, and looking for it takes
+/// longer than the queries.
+pub(super) fn rules_in_memory() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    rules().into_iter().filter(|rule| IN_MEMORY.contains(&rule.name())).collect()
+}
+
+/// As [`rules_in_memory`].
+pub(super) fn physical_rules_in_memory() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    physical_rules().into_iter().filter(|rule| PHYSICAL_IN_MEMORY.contains(&rule.name())).collect()
 }
 
 /// The rule, but not over sums of decimals.
@@ -68,4 +92,16 @@ fn sums_decimals(aggregate: &Aggregate) -> bool {
         }
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_that_are_named_are_there() {
+        assert_eq!(rules_in_memory().len(), IN_MEMORY.len());
+        // One of them stands at the beginning and at the end.
+        assert_eq!(physical_rules_in_memory().len(), PHYSICAL_IN_MEMORY.len() + 1);
+    }
 }

@@ -9,6 +9,7 @@
 //!
 //! The functions are there for queries and policies only: a view is the same for everybody.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -83,6 +84,19 @@ fn expression(state: &SessionState, text: &str, schema: &SchemaRef) -> Result<(E
     Ok((expr, data_type))
 }
 
+/// Whether this gives another value for the same row and the same principal at another time.
+pub fn moves(expr: &Expr) -> bool {
+    let moves = |part: &Expr| match part {
+        Expr::ScalarFunction(function) => {
+            let inner: &dyn Any = function.func.inner().as_ref();
+            function.func.signature().volatility != Volatility::Immutable && !inner.is::<WhoAsks>()
+        }
+        _ => false,
+    };
+    // Looking does not fail.
+    expr.exists(|part| Ok(moves(part))).unwrap_or(true)
+}
+
 fn refused(what: &str) -> datafusion::common::Result<TreeNodeRecursion> {
     let error = Error::new(ErrorKind::Definition, format!("a policy or mask cannot hold {what}"))
         .with_hint("it judges one row at a time; what users differ in goes into their ATTRIBUTES");
@@ -148,5 +162,30 @@ impl ScalarUDFImpl for WhoAsks {
             },
         };
         Ok(ColumnarValue::Scalar(ScalarValue::Utf8(value.map(String::from))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema, TimeUnit};
+    use datafusion::execution::runtime_env::RuntimeEnv;
+
+    use super::*;
+    use crate::catalog::session::base_state;
+
+    #[test]
+    fn what_the_time_decides_is_told_from_what_the_principal_decides() {
+        let mut state = base_state(Arc::new(RuntimeEnv::default()));
+        register(&mut state, &Principal::local());
+        let at = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let schema = Schema::new(vec![Field::new("seller_id", DataType::Utf8, true), Field::new("at", at, true)]);
+        let moves = |text| moves(&condition(&state, text, &Arc::new(schema.clone())).unwrap());
+        for lasting in ["seller_id = current_seller()", "upper(seller_id) = user_attribute('x') OR current_user = 'a'"]
+        {
+            assert!(!moves(lasting), "{lasting}");
+        }
+        for moving in ["at > now()", "seller_id = current_seller() AND CAST(at AS DATE) = current_date"] {
+            assert!(moves(moving), "{moving}");
+        }
     }
 }

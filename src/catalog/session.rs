@@ -139,7 +139,8 @@ pub fn session_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>, prin
     SessionContext::new_with_state(state)
 }
 
-/// A session of the same principal over nothing but these tables, whose plans have one partition: for rows in memory.
+/// A session of the same principal over nothing but these tables, for short queries over rows in memory: their plans have
+/// one partition, and are made quickly.
 ///
 /// # Errors
 /// `Definition` for a name that cannot be registered.
@@ -147,7 +148,11 @@ pub fn session_within(
     session: &SessionContext,
     tables: BTreeMap<TableName, Arc<dyn TableProvider>>,
 ) -> Result<SessionContext> {
-    Ok(SessionContext::new_with_state(state_over(&serial(&session.state()), catalog_of(tables)?)))
+    let base = SessionStateBuilder::new_from_existing(serial(&session.state()))
+        .with_optimizer_rules(optimizer::rules_in_memory())
+        .with_physical_optimizer_rules(optimizer::physical_rules_in_memory())
+        .build();
+    Ok(SessionContext::new_with_state(state_over(&base, catalog_of(tables)?)))
 }
 
 fn state_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>) -> SessionState {

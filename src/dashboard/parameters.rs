@@ -33,8 +33,10 @@ pub enum Parameter {
     Day(NaiveDate),
     /// A wall clock, to the microsecond.
     Instant(NaiveDateTime),
+    /// Days of the calendar.
+    Days(BTreeSet<NaiveDate>),
     /// A span of whole days.
-    Days(i64),
+    Span(i64),
 }
 
 /// Values by name.
@@ -49,7 +51,7 @@ pub fn of(request: &Request, period: &Period, cities: BTreeSet<String>) -> Param
         ("to", Parameter::Day(period.to)),
         ("before", Parameter::Day(period.before)),
         ("cut", Parameter::Instant(period.cut)),
-        ("shift", Parameter::Days(period.shift().num_days())),
+        ("shift", Parameter::Span(period.shift().num_days())),
         ("grain", Parameter::Text(Some(request.grain.name().into()))),
         ("seller", Parameter::Text(request.seller.clone())),
         ("any_place", Parameter::Flag(!chosen)),
@@ -70,6 +72,9 @@ pub fn bound(sql: &str, parameters: &Parameters) -> Result<Statement> {
     let parsed = Parser::parse_sql(&PostgreSqlDialect {}, sql).map_err(|error| wrong(error.to_string()))?;
     let Ok([mut statement]) = <[ast::Statement; 1]>::try_from(parsed) else { return Err(wrong(sql.to_string())) };
     let missing = visit_expressions_mut(&mut statement, |expr| {
+        if let Expr::InList { list, .. } = expr {
+            spell_out(list);
+        }
         let Expr::Value(value) = expr else { return ControlFlow::Continue(()) };
         let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
         match parameters.get(name.trim_start_matches('$')) {
@@ -84,6 +89,13 @@ pub fn bound(sql: &str, parameters: &Parameters) -> Result<Statement> {
     }
 }
 
+/// `x IN (ARRAY['a', 'b'])` is `x IN ('a', 'b')`: what is within has its values before what is around it.
+fn spell_out(list: &mut Vec<Expr>) {
+    if let [Expr::Array(values)] = list.as_mut_slice() {
+        *list = std::mem::take(&mut values.elem);
+    }
+}
+
 fn literal(parameter: &Parameter) -> Expr {
     match parameter {
         Parameter::Flag(flag) => value(Value::Boolean(*flag)),
@@ -92,11 +104,7 @@ fn literal(parameter: &Parameter) -> Expr {
         // An empty list has no type; it is asked only where its flag says that anything will do.
         Parameter::Texts(texts) if texts.is_empty() => list(vec![text(String::new())]),
         Parameter::Texts(texts) => list(texts.iter().cloned().map(text).collect()),
-        Parameter::Day(day) => Expr::TypedString(TypedString {
-            data_type: DataType::Date,
-            value: Value::SingleQuotedString(day.to_string()).into(),
-            uses_odbc_syntax: false,
-        }),
+        Parameter::Day(value) => day(*value),
         Parameter::Instant(instant) => Expr::Cast {
             kind: CastKind::Cast,
             expr: Box::new(text(instant.format("%Y-%m-%dT%H:%M:%S%.6f").to_string())),
@@ -104,7 +112,10 @@ fn literal(parameter: &Parameter) -> Expr {
             array: false,
             format: None,
         },
-        Parameter::Days(days) => Expr::Interval(Interval {
+        // As with texts: an empty list is asked only where any day will do.
+        Parameter::Days(days) if days.is_empty() => list(vec![day(NaiveDate::default())]),
+        Parameter::Days(days) => list(days.iter().copied().map(day).collect()),
+        Parameter::Span(days) => Expr::Interval(Interval {
             value: Box::new(text(format!("{days} days"))),
             leading_field: None,
             leading_precision: None,
@@ -122,6 +133,11 @@ fn text(text: String) -> Expr {
     value(Value::SingleQuotedString(text))
 }
 
+fn day(day: NaiveDate) -> Expr {
+    let value = Value::SingleQuotedString(day.to_string()).into();
+    Expr::TypedString(TypedString { data_type: DataType::Date, value, uses_odbc_syntax: false })
+}
+
 fn list(elem: Vec<Expr>) -> Expr {
     Expr::Array(Array { elem, named: true })
 }
@@ -131,6 +147,7 @@ mod tests {
     use super::*;
     use crate::dashboard::period::Range;
     use crate::dashboard::queries::TILES;
+    use crate::dashboard::relations;
 
     fn parameters(request: &Request) -> Parameters {
         let period = Period::of(Range::Week, "2026-11-23T10:12:59Z".parse().unwrap());
@@ -141,21 +158,22 @@ mod tests {
     fn values_become_literals_of_their_types() {
         let request =
             Request { seller: Some("O'Neil; --".into()), cities: ["Pune".into()].into(), ..Request::default() };
-        let sql = "SELECT $seller, $cities, $from, $cut, $shift, $any_place, $products";
+        let sql = "SELECT $seller, $cities, $from, $cut, $shift, $any_place, $products, city IN ($cities)";
         let bound = bound(sql, &parameters(&request)).unwrap().to_string();
         let wanted = "SELECT 'O''Neil; --', ARRAY['Pune'], DATE '2026-11-17', \
-                      CAST('2026-11-16T15:42:00.000000' AS TIMESTAMP(6)), INTERVAL '7 days', false, ARRAY['']";
+                      CAST('2026-11-16T15:42:00.000000' AS TIMESTAMP(6)), INTERVAL '7 days', false, ARRAY[''], city IN ('Pune')";
         assert_eq!(bound, wanted);
     }
 
     #[test]
     fn every_parameter_of_every_tile_has_a_value() {
+        let mut all = parameters(&Request::default());
+        all.extend(relations::parameters_of_all());
         for (name, sql) in TILES.iter() {
-            let bound =
-                bound(sql, &parameters(&Request::default())).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+            let bound = bound(sql, &all).unwrap_or_else(|error| panic!("{name}: {error:?}"));
             assert!(!bound.to_string().contains('$'), "{name}");
         }
-        assert!(bound("SELECT $unheard", &parameters(&Request::default())).is_err());
-        assert!(bound("SELECT 1; SELECT 2", &parameters(&Request::default())).is_err());
+        assert!(bound("SELECT $unheard", &all).is_err());
+        assert!(bound("SELECT 1; SELECT 2", &all).is_err());
     }
 }

@@ -1,11 +1,14 @@
 //! All tiles of one request, from one session, and so from one set of view versions.
 //!
 //! ```text
-//!   session over gold ──places, cube, visits──▶ rows in memory ──kpis, trend, cities, ...──┐
-//!        └─────────visitors, orders, stock, ...──────────────────────────────────────────────┴─▶ JSON by tile
+//!   session over gold, Kept ──relations──▶ places, sold, steps, ...   rows in memory
+//!                                              │ one plan each, with the question's parameters
+//!                                              ├──▶ cube ────▶ kpis, trend, cities, ...
+//!                                              ├──▶ visits ──▶ funnel, carts, ...
+//!                                              └──▶ visitors, orders, stock, ...              ─▶ JSON by tile
 //! ```
 //!
-//! Gold is read three times, not once a tile; the caller's policies hold in the session below all of it.
+//! Gold is read only where its files have changed; the caller's policies hold in the session below all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,15 +22,18 @@ use arrow::record_batch::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::datasource::MemTable;
+use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use futures::future::try_join_all;
 use serde_json::value::RawValue;
 
 use crate::catalog::session::{DEFAULT_SCHEMA, session_within};
+use crate::dashboard::kept::Kept;
 use crate::dashboard::parameters::{self, Parameters, bound};
 use crate::dashboard::period::{Grain, Period};
 use crate::dashboard::queries::{Queries, TILES};
+use crate::dashboard::relations::RELATIONS;
 use crate::dashboard::request::Request;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -35,48 +41,78 @@ use crate::name::TableName;
 /// Rows of one relation in memory; beyond it the range has to be a shorter one.
 pub const RELATION_ROWS_MAX: usize = 5_000_000;
 
-/// Relations that tiles read instead of gold.
-const RELATIONS: [&str; 3] = ["places", "cube", "visits"];
+/// The question's own relations, and the tiles over them.
+const CUBE: (&str, [&str; 5]) = ("cube", ["kpis", "trend", "cities", "products", "categories"]);
+const VISITS: (&str, [&str; 3]) = ("visits", ["funnel", "carts", "largest_carts"]);
 
-/// Tiles over the relations.
-const IN_MEMORY: [&str; 8] = ["kpis", "trend", "funnel", "cities", "products", "categories", "carts", "largest_carts"];
+/// Tiles over the rows of gold.
+const OVER_ROWS: [&str; 4] = ["visitors", "stock", "orders", "last_order"];
 
-/// Tiles over gold.
-const OVER_GOLD: [&str; 5] = ["visitors", "stock", "orders", "last_order", "sellers"];
+/// A tile that is a relation as it is.
+const SELLERS: &str = "sellers";
+
+/// In the place of the trend, where it is by minute.
+const TREND: (&str, &str) = ("trend", "trend_by_minute");
 
 /// The rows of a tile, as a JSON array of objects.
 pub type Rows = Box<RawValue>;
 
-/// The rows of every tile, by its name.
+/// The rows of every tile, by its name. `whose`: the caller's rights, equal for equal rights only.
 ///
 /// # Errors
 /// `Query` for too much at once; `NotFound` or `Denied` where the caller may not read gold.
-pub async fn tiles(session: &SessionContext, request: &Request, period: &Period) -> Result<BTreeMap<String, Rows>> {
-    let places = rows(session, &TILES, "places", &Parameters::new()).await?;
-    let parameters = Arc::new(parameters::of(request, period, cities(request, &places)?));
-    let by_minute = request.grain == Grain::Minute;
-    let relations = [start(session, "cube", &parameters), start(session, "visits", &parameters)];
-    let over_gold =
-        OVER_GOLD.iter().map(|name| (*name, *name)).chain(by_minute.then_some(("trend", "trend_by_minute")));
-    let over_gold: Vec<_> = over_gold.map(|(tile, query)| (tile, start(session, query, &parameters))).collect();
-    let mut tiles = BTreeMap::new();
-    let [cube, visits] = relations;
-    let memory = in_memory(session, [places, ended(cube).await?, ended(visits).await?])?;
-    for name in IN_MEMORY.into_iter().filter(|name| !by_minute || *name != "trend") {
-        tiles.insert(name.to_string(), json(&rows(&memory, &TILES, name, &parameters).await?)?);
-    }
-    for (tile, task) in over_gold {
+pub async fn tiles(
+    session: &SessionContext,
+    (kept, whose): (&Arc<Kept>, &Arc<str>),
+    request: &Request,
+    period: &Period,
+) -> Result<BTreeMap<String, Rows>> {
+    let reads = RELATIONS.iter().map(|relation| {
+        let (session, kept, request, period) = (session.clone(), Arc::clone(kept), request.clone(), *period);
+        let whose = Arc::clone(whose);
+        let read = async move { relation.read(session, (kept, whose), &request, &period).await };
+        async { Ok::<_, Error>((relation.name, ended(SpawnedTask::spawn(read)).await?)) }
+    });
+    let relations: BTreeMap<&str, Vec<RecordBatch>> = try_join_all(reads).await?.into_iter().collect();
+    let parameters = parameters::of(request, period, cities(request, &relations["places"])?);
+    let mut tiles = BTreeMap::from([(SELLERS.to_string(), json(&relations[SELLERS])?)]);
+
+    let asked = Asked { memory: in_memory(session, relations)?, parameters: Arc::new(parameters) };
+    let (cube, visits) = (asked.start(CUBE.0), asked.start(VISITS.0));
+    let mut started: Vec<(&str, Task)> = OVER_ROWS.iter().map(|tile| (*tile, asked.start(tile))).collect();
+    asked.hold(CUBE.0, ended(cube).await?)?;
+    started.extend(CUBE.1.iter().map(|tile| match request.grain {
+        Grain::Minute if *tile == TREND.0 => (*tile, asked.start(TREND.1)),
+        _ => (*tile, asked.start(tile)),
+    }));
+    asked.hold(VISITS.0, ended(visits).await?)?;
+    started.extend(VISITS.1.iter().map(|tile| (*tile, asked.start(tile))));
+    for (tile, task) in started {
         tiles.insert(tile.to_string(), json(&ended(task).await?)?);
     }
     Ok(tiles)
 }
 
-/// A query of a tile under way on a thread of its own; it ends with whoever waits for it.
+/// One question, and the rows that it is asked of.
+struct Asked {
+    memory: SessionContext,
+    parameters: Arc<Parameters>,
+}
+
+/// A query under way on a thread of its own; it ends with whoever waits for it.
 type Task = SpawnedTask<Result<Vec<RecordBatch>>>;
 
-fn start(session: &SessionContext, name: &'static str, parameters: &Arc<Parameters>) -> Task {
-    let (session, parameters) = (session.clone(), Arc::clone(parameters));
-    SpawnedTask::spawn(async move { rows(&session, &TILES, name, &parameters).await })
+impl Asked {
+    fn start(&self, name: &'static str) -> Task {
+        let (memory, parameters) = (self.memory.clone(), Arc::clone(&self.parameters));
+        SpawnedTask::spawn(async move { rows(&memory, &TILES, name, &parameters).await })
+    }
+
+    /// Have these rows as a table.
+    fn hold(&self, name: &str, batches: Vec<RecordBatch>) -> Result<()> {
+        self.memory.register_table(name, table(name, batches)?)?;
+        Ok(())
+    }
 }
 
 async fn ended(task: Task) -> Result<Vec<RecordBatch>> {
@@ -96,7 +132,10 @@ pub async fn all(session: &SessionContext, queries: &Queries) -> Result<BTreeMap
 }
 
 /// Run a named query.
-async fn rows(
+///
+/// # Errors
+/// As its tables; `Query` for more rows than [`RELATION_ROWS_MAX`].
+pub(super) async fn rows(
     session: &SessionContext,
     queries: &Queries,
     name: &str,
@@ -104,8 +143,10 @@ async fn rows(
 ) -> Result<Vec<RecordBatch>> {
     let unknown = || Error::new(ErrorKind::Internal, format!("there is no query {name}"));
     let statement = bound(queries.get(name).ok_or_else(unknown)?, parameters)?;
-    let plan = session.state().statement_to_plan(statement).await?;
-    let mut stream = session.execute_logical_plan(plan).await?.execute_stream().await?;
+    let state = session.state();
+    let plan = state.statement_to_plan(statement).await?;
+    let plan = state.create_physical_plan(&plan).await?;
+    let mut stream = execute_stream(plan, state.task_ctx())?;
     // A relation has its columns also where it has no rows.
     let mut batches = vec![RecordBatch::new_empty(stream.schema())];
     let mut count = 0;
@@ -134,14 +175,17 @@ fn cities(request: &Request, places: &[RecordBatch]) -> Result<BTreeSet<String>>
 }
 
 /// A session over nothing but these relations.
-fn in_memory(session: &SessionContext, relations: [Vec<RecordBatch>; 3]) -> Result<SessionContext> {
-    let table = |(name, batches): (&&str, Vec<RecordBatch>)| {
-        let columns = batches.first().map(RecordBatch::schema);
-        let columns = columns.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{name} has no columns")))?;
-        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(columns, vec![batches])?);
-        Ok((TableName::new(DEFAULT_SCHEMA, *name), table))
-    };
-    session_within(session, RELATIONS.iter().zip(relations).map(table).collect::<Result<_>>()?)
+fn in_memory(session: &SessionContext, relations: BTreeMap<&str, Vec<RecordBatch>>) -> Result<SessionContext> {
+    let tables = relations
+        .into_iter()
+        .map(|(name, batches)| Ok::<_, Error>((TableName::new(DEFAULT_SCHEMA, name), table(name, batches)?)));
+    session_within(session, tables.collect::<Result<_>>()?)
+}
+
+fn table(name: &str, batches: Vec<RecordBatch>) -> Result<Arc<dyn TableProvider>> {
+    let columns = batches.first().map(RecordBatch::schema);
+    let columns = columns.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{name} has no columns")))?;
+    Ok(Arc::new(MemTable::try_new(columns, vec![batches])?))
 }
 
 /// Rows as JSON: decimals with all their digits, times as ISO 8601.
@@ -162,16 +206,19 @@ mod tests {
 
     #[test]
     fn every_query_is_a_relation_or_a_tile() {
-        let mut named: Vec<&str> = RELATIONS.into_iter().chain(IN_MEMORY).chain(OVER_GOLD).collect();
-        named.push("trend_by_minute");
+        let relations = RELATIONS.iter().map(|relation| relation.name).chain([CUBE.0, VISITS.0]);
+        let tiles = CUBE.1.into_iter().chain(VISITS.1).chain(OVER_ROWS).chain([TREND.1]);
+        let mut named: Vec<&str> = relations.chain(tiles).collect();
         named.sort_unstable();
         assert_eq!(named, TILES.keys().copied().collect::<Vec<_>>());
+        assert!(named.contains(&SELLERS) && CUBE.1.contains(&TREND.0));
     }
 
     #[test]
-    fn tiles_read_either_gold_or_the_relations() {
+    fn only_what_is_kept_reads_gold() {
         for (name, sql) in TILES.iter() {
-            assert_eq!(sql.contains("gold."), !IN_MEMORY.contains(name), "{name}");
+            let kept = RELATIONS.iter().any(|relation| relation.name == *name);
+            assert_eq!(sql.contains("gold."), kept, "{name}");
         }
     }
 }

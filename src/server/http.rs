@@ -41,6 +41,7 @@ use super::listener::{Listener, Peer};
 use super::page;
 use super::service::{Caller, Service};
 use crate::catalog::system;
+use crate::dashboard::kept::Kept;
 use crate::dashboard::link::Signer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -84,7 +85,9 @@ struct Site {
     tally: Mutex<Tally>,
     /// Knows the links of pages that are embedded elsewhere.
     signer: Signer,
-    kept: dashboard::Kept,
+    answers: dashboard::Answers,
+    /// Rows that questions have in common.
+    kept: Arc<Kept>,
     /// Pages that listen.
     places: Arc<Semaphore>,
     lag: tokio::sync::Mutex<Option<(Instant, i64)>>,
@@ -101,7 +104,8 @@ impl Site {
             flight,
             tally: Mutex::default(),
             signer,
-            kept: dashboard::Kept::default(),
+            answers: dashboard::Answers::default(),
+            kept: Arc::default(),
             places: Arc::new(Semaphore::new(live::PAGES_MAX)),
             lag: tokio::sync::Mutex::default(),
         })

@@ -10,6 +10,7 @@
 //!
 //! The plan is an ordinary one: it refers to files by path, so it can be sent elsewhere.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
@@ -36,7 +37,7 @@ use object_store::{ObjectMeta, ObjectStore};
 use crate::error::Result;
 use crate::storage::prune::{self, Candidate};
 use crate::storage::stats::bounds_are_exact;
-use crate::storage::{DataFile, Snapshot, log, partition};
+use crate::storage::{DataFile, Parts, Snapshot, log, partition};
 
 /// Below this many bytes a scan is not spread over cores: starting them takes longer than reading.
 const SPREAD_BYTES_MIN: u64 = 1024 * 1024;
@@ -104,6 +105,29 @@ impl DeltaProvider {
     /// The files whose rows this is.
     pub(crate) fn files(&self) -> &[Arc<DataFile>] {
         &self.files
+    }
+
+    /// See [`crate::storage::parts_of`].
+    pub(crate) fn parts(&self, column: &str) -> Parts {
+        let Snapshot { location, partitioned_by, .. } = &self.snapshot;
+        let path = |file: &DataFile| format!("{location}/{}", file.path);
+        let mut parts = match partitioned_by.iter().position(|name| name == column) {
+            None => Parts::Whole(self.files.iter().map(|file| path(file)).collect()),
+            Some(at) => {
+                let mut by: BTreeMap<String, Vec<String>> = BTreeMap::new();
+                for file in self.files.iter() {
+                    if let Some(value) = &file.partition[at] {
+                        by.entry(value.clone()).or_default().push(path(file));
+                    }
+                }
+                Parts::By(by)
+            }
+        };
+        match &mut parts {
+            Parts::Whole(files) => files.sort_unstable(),
+            Parts::By(by) => by.values_mut().for_each(|files| files.sort_unstable()),
+        }
+        parts
     }
 
     fn prepared(&self) -> Result<&Prepared> {

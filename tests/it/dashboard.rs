@@ -52,7 +52,12 @@ impl Shop {
         lake.source.push(simulator.map(|event| event.json).collect());
         lake.source.push((0..20).flat_map(|number| order(number, ["S001", "S004"][number % 2])).collect());
         lake.pass_until_idle().await;
-        let (lake, shutdown) = (Arc::new(lake), CancellationToken::new());
+        Self::over(Arc::new(lake)).await
+    }
+
+    /// A server of its own, which has nothing in memory, over the same lake.
+    async fn over(lake: Arc<Lake>) -> Self {
+        let shutdown = CancellationToken::new();
         let http = listener("--http", &Security::default()).await;
         let addr = http.local_addr().unwrap();
         let backend = Arc::clone(&lake.engine) as Arc<dyn server::Backend>;
@@ -114,6 +119,17 @@ fn order(number: usize, seller: &str) -> Vec<String> {
 
 async fn parsed(response: Response) -> Value {
     serde_json::from_str(&response.text().await.unwrap()).unwrap()
+}
+
+/// The tiles of both, of the same minute.
+async fn both(shops: [&Shop; 2], question: &str, who: (&str, &str)) -> [Value; 2] {
+    loop {
+        let [mut first, mut second] =
+            [shops[0].answer(question, Some(who)).await, shops[1].answer(question, Some(who)).await];
+        if first["now"] == second["now"] {
+            return [first["tiles"].take(), second["tiles"].take()];
+        }
+    }
 }
 
 fn sum(rows: &Value, key: &str) -> f64 {
@@ -219,6 +235,45 @@ async fn a_sellers_tiles_are_the_owners_tiles_of_that_seller() {
     assert!(views.iter().any(|view| view["view_name"] == "gold.shop_cube") && operations["lag_ms"]["gold.kpis"] == 0);
     shop.lake.query("CREATE USER nobody PASSWORD 'nothing at all'").await;
     assert_ne!(shop.get("/v1/dashboard", Some(("nobody", "nothing at all"))).await.status(), 200);
+}
+
+/// After epochs that change today, epochs that change days long gone, and changes of what somebody may see.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_are_kept_are_those_that_would_be_read() {
+    let shop = Shop::with_people().await;
+    let long_gone = |number| {
+        order(number, "S001")
+            .iter()
+            .map(|event| {
+                let mut event: Value = serde_json::from_str(event).unwrap();
+                event["event_time"] = json!("2026-11-05T12:00:00Z");
+                event.to_string()
+            })
+            .collect::<Vec<_>>()
+    };
+    for round in 0..4 {
+        let fresh = Shop::over(Arc::clone(&shop.lake)).await;
+        for question in QUESTIONS {
+            for (who, sellers) in
+                [(ROOT, ["", "&seller=S001"].as_slice()), (ASHA, &[""]), (RAVI, &["", "&seller=S001"])]
+            {
+                for seller in sellers {
+                    let [kept, read] = both([&shop, &fresh], &format!("{question}{seller}"), who).await;
+                    assert_eq!(kept, read, "{question}{seller} of {who:?} in round {round}");
+                }
+            }
+        }
+        match round {
+            0 => shop.lake.source.push((300..320).flat_map(|number| order(number, "S001")).collect()),
+            1 => shop.lake.source.push(long_gone(400)),
+            _ => {
+                shop.lake.query("ALTER USER asha ATTRIBUTES (seller_id = 'S004')").await;
+                let of_ravi = shop.answer("range=all", Some(RAVI)).await["tiles"].take();
+                assert_eq!(shop.answer("range=all", Some(ASHA)).await["tiles"], of_ravi, "she sees another shop now");
+            }
+        }
+        shop.lake.pass_until_idle().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -45,7 +45,7 @@ use crate::server::status;
 const GOLD: &str = "gold";
 
 /// Answers that are kept for whoever asks the same.
-const KEPT_MAX: usize = 256;
+const ANSWERS_MAX: usize = 256;
 
 /// How long one answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -59,7 +59,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Answers by ETag, each computed once however many ask.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct Answers {
     answers: Mutex<HashMap<String, Arc<OnceCell<Bytes>>>>,
 }
 
@@ -181,7 +181,7 @@ async fn dashboard(
     if headers.get(header::IF_NONE_MATCH).is_some_and(|sent| sent.as_bytes() == tag.as_bytes()) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
-    let cell = site.kept.cell(&tag);
+    let cell = site.answers.cell(&tag);
     let body = cell.get_or_try_init(|| {
         let work = compute(Arc::clone(&site), guest.clone(), request, period);
         site.service.look(&guest.principal, ANSWER_TIME_MAX, work)
@@ -193,9 +193,14 @@ async fn dashboard(
 
 /// Equal for equal answers: the versions of gold, the rights, the question, the minute.
 fn tag(guest: &Guest, request: &Request, period: &Period, record: &PublishedRecord) -> String {
-    let versions = versions(record);
-    let text = format!("{versions:?} {} {:?} {request:?} {period:?} {}", guest.access, guest.principal, guest.locked());
+    let text = format!("{:?} {} {request:?} {period:?}", versions(record), whose(guest));
     format!("\"{}\"", &secret::digest(&text)[..32])
+}
+
+/// Equal for those only who see the same rows: the number of the rules, who asks with all their rights, and the seller of
+/// a link.
+fn whose(guest: &Guest) -> String {
+    format!("{} {:?} {:?}", guest.access, guest.principal, guest.seller)
 }
 
 pub(super) fn versions(record: &PublishedRecord) -> BTreeMap<String, Version> {
@@ -203,10 +208,10 @@ pub(super) fn versions(record: &PublishedRecord) -> BTreeMap<String, Version> {
     gold.map(|(name, state)| (name.to_string(), state.version)).collect()
 }
 
-impl Kept {
+impl Answers {
     fn cell(&self, tag: &str) -> Arc<OnceCell<Bytes>> {
         let mut answers = self.answers.lock();
-        if answers.len() >= KEPT_MAX && !answers.contains_key(tag) {
+        if answers.len() >= ANSWERS_MAX && !answers.contains_key(tag) {
             answers.clear();
         }
         Arc::clone(answers.entry(tag.to_string()).or_default())
@@ -240,7 +245,8 @@ struct Days<'a> {
 
 async fn compute(site: Arc<Site>, guest: Guest, request: Request, period: Period) -> Result<Bytes> {
     let (session, record) = pinned(&site, &guest).await?;
-    let tiles = tiles::tiles(&session, &request, &period).await?;
+    let whose = whose(&guest).into();
+    let tiles = tiles::tiles(&session, (&site.kept, &whose), &request, &period).await?;
     let answer = Answer {
         as_of: instant(record.now_us),
         epoch: record.epoch,
@@ -318,12 +324,12 @@ mod tests {
 
     #[test]
     fn answers_are_kept_within_a_limit() {
-        let kept = Kept::default();
+        let kept = Answers::default();
         let first = kept.cell("0");
         assert!(Arc::ptr_eq(&first, &kept.cell("0")));
-        for number in 1..=KEPT_MAX {
+        for number in 1..=ANSWERS_MAX {
             kept.cell(&number.to_string());
         }
-        assert!(kept.answers.lock().len() <= KEPT_MAX);
+        assert!(kept.answers.lock().len() <= ANSWERS_MAX);
     }
 }
