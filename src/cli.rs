@@ -112,6 +112,16 @@ enum Verb {
     Status(status::Args),
 }
 
+impl Cli {
+    /// What is logged: a test says itself which views were not refreshed, and why.
+    fn log<'a>(&self, config: &'a Config) -> &'a str {
+        match self.verb {
+            Some(Verb::Test(_)) if config.log == Config::default().log => "error",
+            _ => &config.log,
+        }
+    }
+}
+
 /// What every verb needs.
 #[derive(Debug)]
 pub struct Context {
@@ -128,7 +138,7 @@ pub struct Context {
 /// Any kind; `Error::render` is meant for the user and `Error::exit_code` for the shell.
 pub fn start(cli: Cli, config: Config) -> Result<u8> {
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::new(&config.log))
+        .with_env_filter(tracing_subscriber::EnvFilter::new(cli.log(&config)))
         .with_writer(std::io::stderr)
         .with_ansi(config.color)
         .init();

@@ -273,9 +273,9 @@ impl Failure {
     pub fn meaning(&self) -> Option<&'static str> {
         match self.runs {
             Runs::Both => None,
-            Runs::Only(Run::AsWritten) => Some("with a refresh after every row it is otherwise"),
+            Runs::Only(Run::AsWritten) => Some("the run with a refresh after every row does not fail in this way"),
             Runs::Only(Run::RowByRow) => Some(
-                "as written it is otherwise: either the incremental refresh is at fault (AUDIT MATERIALIZED VIEW \
+                "the run as written does not fail in this way: either the incremental refresh is at fault (AUDIT MATERIALIZED VIEW \
                  compares a view with its query), or the query asks for what may differ between the runs: an order \
                  that it does not fix, or _epoch",
             ),

@@ -3,6 +3,7 @@
 //! ```text
 //!   INSERT INTO raw.events ...   ─▶ records of its source ─▶ passes until every view has followed
 //!   SET flash.now = '...'        ─▶ the clock             ─▶ passes, since views with now() move
+//!   SET flash.user = '...'       ─▶ whose the statements below are, by the rules of who sees what
 //!   anything else                ─▶ the engine, which does the same for what it changes
 //! ```
 //!
@@ -24,7 +25,7 @@ use sqlparser::ast::{Set, Statement as SqlStatement};
 use crate::catalog::Principal;
 use crate::clock::Clock;
 use crate::config::{SLICE_PAYLOAD_BYTES_MAX, SLICE_RECORDS_MAX};
-use crate::engine::{Answer, Engine, EngineOptions, Pass, PassRequest, Prefer, ProjectObject};
+use crate::engine::{Answer, Engine, EngineOptions, ObjectKind, Pass, PassRequest, Prefer, ProjectObject};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, Statement};
@@ -41,6 +42,9 @@ const NOW_US: i64 = 946_684_800_000_000;
 /// What a test sets to move the clock.
 const NOW: &str = "flash.now";
 
+/// What a test sets to ask as somebody; NULL: as the one who may do everything.
+const USER: &str = "flash.user";
+
 /// Passes until everything has followed one statement.
 const PASSES_MAX: usize = 1_000;
 
@@ -50,6 +54,8 @@ pub struct Lake {
     engine: Arc<Engine>,
     clock: Clock,
     sources: BTreeMap<TableName, Fed>,
+    /// Whose statements they are; `None`: the system's.
+    user: Option<String>,
 }
 
 /// A source that the test fills.
@@ -79,7 +85,7 @@ impl Lake {
         })
         .await?;
         engine.apply(objects).await?;
-        let lake = Self { engine, clock, sources };
+        let lake = Self { engine, clock, sources, user: None };
         lake.settle().await?;
         Ok(lake)
     }
@@ -98,7 +104,7 @@ impl Lake {
     async fn put(&self, insert: &Insert, source: &Fed) -> Result<Outcome> {
         let columns = if insert.columns.is_empty() { &source.declared } else { &insert.columns };
         if columns.is_empty() {
-            return Err(Error::new(ErrorKind::Definition, format!("{} has no columns of its own to fill", insert.name))
+            return Err(Error::new(ErrorKind::Definition, format!("the INSERT names no columns of {}", insert.name))
                 .with_hint("name the fields of the JSON object: INSERT INTO raw.events (event_id, price) VALUES ('e1', 499); or give its text as (_payload)"));
         }
         let mut put = Vec::new();
@@ -134,32 +140,53 @@ impl Lake {
         Ok(Outcome::Done(0))
     }
 
+    /// `SET flash.user = value`.
+    async fn set_user(&mut self, value: &str) -> Result<Outcome> {
+        let rows = text_rows(&self.rows(&format!("SELECT {value} IS NULL, CAST({value} AS VARCHAR)")).await?)?;
+        self.user = match rows.first().map(Vec::as_slice) {
+            Some([null, user]) if null == "false" => Some(user.clone()),
+            _ => None,
+        };
+        self.principal().await.map(|_| Outcome::Done(0))
+    }
+
+    async fn principal(&self) -> Result<Principal> {
+        let Some(user) = &self.user else { return Ok(Principal::system()) };
+        self.engine.access().await?.principal(user).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no user {user}"))
+                .with_hint(format!("CREATE USER {user} first; SET {USER} = NULL ends asking as somebody"))
+        })
+    }
+
+    /// The rows of what a test sets or inserts. Who asks does not matter to it.
     async fn rows(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        match self.answer(sql).await? {
+        match self.answer(&Principal::system(), sql).await? {
             Answer::Rows { stream, .. } => stream.try_collect().await.map_err(Error::from),
             Answer::Done { .. } => Ok(vec![]),
         }
     }
 
-    async fn answer(&self, sql: &str) -> Result<Answer> {
-        let principal = Principal::system();
-        let session = self.engine.session(&principal).await?;
-        self.engine.execute(&session, &principal, sql).await
+    async fn answer(&self, principal: &Principal, sql: &str) -> Result<Answer> {
+        let session = self.engine.session(principal).await?;
+        self.engine.execute(&session, principal, sql).await
     }
 }
 
 #[async_trait]
 impl Database for Lake {
     async fn run(&mut self, sql: &str) -> Result<Outcome> {
-        if let Some(value) = clock_value(sql) {
-            return self.set_clock(&value).await;
+        match setting(sql) {
+            Some((NOW, value)) => return self.set_clock(&value).await,
+            Some((_, value)) => return self.set_user(&value).await,
+            None => {}
         }
         if let Some(insert) = Insert::of(sql)
             && let Some(source) = self.sources.get(&insert.name)
+            && self.engine.kind(&insert.name) == Some(ObjectKind::Source)
         {
             return self.put(&insert, source).await;
         }
-        match self.answer(sql).await? {
+        match self.answer(&self.principal().await?, sql).await? {
             Answer::Done { rows_affected, .. } => Ok(Outcome::Done(rows_affected.unwrap_or(0))),
             Answer::Rows { schema, stream } => {
                 let batches = stream.try_collect::<Vec<_>>().await.map_err(Error::from)?;
@@ -189,15 +216,16 @@ fn fed(text: &str) -> Vec<(TableName, Fed)> {
     fed.collect()
 }
 
-/// What a statement sets the clock to.
-fn clock_value(sql: &str) -> Option<String> {
+/// What a statement sets of a test, and to what.
+fn setting(sql: &str) -> Option<(&'static str, String)> {
     let parsed = parser::parse(sql, None).ok()?;
     let [parsed] = <[_; 1]>::try_from(parsed).ok()?;
     let Statement::Sql(statement) = parsed.statement else { return None };
     let DataFusionStatement::Statement(statement) = *statement else { return None };
     let SqlStatement::Set(Set::SingleAssignment { variable, values, .. }) = *statement else { return None };
+    let name = [NOW, USER].into_iter().find(|name| variable.to_string().eq_ignore_ascii_case(name))?;
     match values.as_slice() {
-        [value] if variable.to_string().eq_ignore_ascii_case(NOW) => Some(value.to_string()),
+        [value] => Some((name, value.to_string())),
         _ => None,
     }
 }
@@ -220,13 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn only_the_clock_is_set_here() {
-        assert_eq!(clock_value("SET flash.now = '2026-01-01';").as_deref(), Some("'2026-01-01'"));
+    fn only_what_is_a_tests_own_is_set_here() {
+        let set = |sql: &str| setting(sql).map(|(name, value)| format!("{name} {value}"));
+        assert_eq!(set("SET flash.now = '2026-01-01';").as_deref(), Some("flash.now '2026-01-01'"));
         assert_eq!(
-            clock_value("set FLASH.NOW to now() + INTERVAL '1' DAY").as_deref(),
-            Some("now() + INTERVAL '1' DAY")
+            set("set FLASH.NOW to now() + INTERVAL '1' DAY").as_deref(),
+            Some("flash.now now() + INTERVAL '1' DAY")
         );
-        assert!(clock_value("SET datafusion.execution.batch_size = 1").is_none() && clock_value("SELECT 1").is_none());
+        assert_eq!(set("SET flash.user = NULL").as_deref(), Some("flash.user NULL"));
+        assert!(set("SET datafusion.execution.batch_size = 1").is_none() && set("SELECT 1").is_none());
     }
 
     #[tokio::test]
@@ -271,6 +301,31 @@ mod tests {
         assert_eq!(rows(&mut lake, "SELECT expectation FROM s.e_quarantine").await, ["known"]);
         let arrived = "SELECT count(DISTINCT _sequence_number), min(_arrived_at) = max(_arrived_at) FROM bronze.e";
         assert_eq!(rows(&mut lake, arrived).await, ["6|true"]);
-        assert!(lake.run("DELETE FROM raw.e").await.is_err());
+        assert!(
+            lake.run("DELETE FROM raw.e").await.is_err()
+                && lake.run("INSERT INTO raw.f (id) VALUES (1)").await.is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn who_sees_what_is_asked_as_somebody() {
+        let mut lake = lake(&["CREATE TABLE s.t (seller_id VARCHAR)"]).await;
+        for sql in [
+            "INSERT INTO s.t VALUES ('S1'), ('S2')",
+            "CREATE USER root ROLE admin",
+            "CREATE ROLE seller",
+            "CREATE USER asha ROLE seller ATTRIBUTES (seller_id = 'S1')",
+            "GRANT SELECT ON s.t TO seller",
+            "CREATE POLICY own ON s.t TO seller USING (seller_id = current_seller())",
+            "SET flash.user = 'asha'",
+        ] {
+            rows(&mut lake, sql).await;
+        }
+        assert_eq!(rows(&mut lake, "SELECT current_user, seller_id FROM s.t").await, ["asha|S1"]);
+        assert_eq!(lake.run("INSERT INTO s.t VALUES ('S1')").await.unwrap_err().kind(), ErrorKind::Denied);
+        rows(&mut lake, "SET flash.user = NULL").await;
+        assert_eq!(rows(&mut lake, "SELECT count(*) FROM s.t").await, ["2"]);
+        let unknown = lake.run("SET flash.user = 'nobody'").await.unwrap_err();
+        assert_eq!(unknown.message(), "there is no user nobody");
     }
 }

@@ -4,6 +4,7 @@
 //!  Flash::new(args) ─▶ run() ─▶ Ended { code, stdout, stderr }      no network, no account, a lake in a temp folder
 //! ```
 
+mod lineage;
 mod testing;
 
 use std::io::{BufRead, BufReader};

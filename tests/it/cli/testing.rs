@@ -106,7 +106,7 @@ fn a_difference_between_the_runs_and_a_refused_statement_are_explained() {
         &[
             "sql/gold/epochs.slt:4: the rows differ (in the run with a refresh after every row)",
             "    - 1\n    + 2\n",
-            "hint: as written it is otherwise: either the incremental refresh is at fault",
+            "hint: the run as written does not fail in this way: either the incremental refresh is at fault",
             "an order that it does not fix",
             "checks/order.slt:1: it was refused (in both runs)",
             "1 statement, 1 query; 1 not run",
