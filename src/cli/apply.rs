@@ -9,7 +9,6 @@
 //!
 //! No event is read: views are built from what has landed.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -106,11 +105,7 @@ fn confirm(terminal: Terminal, lake: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::Config, "nobody is there to be asked")
             .with_hint("flash apply --yes; with --plan ID, too, it does only what flash plan has shown"));
     }
-    eprint!("apply this to {lake}? [y/N] ");
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    match answer.trim().to_lowercase().as_str() {
+    match terminal.ask(&format!("apply this to {lake}? [y/N] "))?.trim().to_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Error::new(ErrorKind::Cancelled, "nothing was changed")),
     }

@@ -69,6 +69,18 @@ impl Terminal {
         let _ = writeln!(std::io::stderr().lock(), "{text}");
     }
 
+    /// A question for people; the line that they answer.
+    ///
+    /// # Errors
+    /// `Storage` when nothing can be read from stdin.
+    pub fn ask(&self, question: &str) -> Result<String> {
+        let mut err = std::io::stderr().lock();
+        let _ = write!(err, "{question}").and_then(|()| err.flush());
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        Ok(answer)
+    }
+
     /// A warning: one line that starts with the word.
     pub fn warn(&self, text: &str) {
         self.say(&format!("{} {text}", self.paint(Look::Bad, "warning:")));

@@ -470,8 +470,11 @@ impl Service {
     }
 }
 
+/// A task that was waited for until a deadline, or until the server stops.
+type Timed<T> = Result<Option<Result<Result<T, Status>, JoinError>>, Elapsed>;
+
 /// What work gave that has been waited for.
-fn ended<T>(timed: Result<Option<Result<Result<T, Status>, JoinError>>, Elapsed>) -> Result<T, Status> {
+fn ended<T>(timed: Timed<T>) -> Result<T, Status> {
     match timed {
         Ok(Some(Ok(done))) => done,
         Ok(Some(Err(_)) | None) => Err(result_stream::ended()),
