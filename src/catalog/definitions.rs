@@ -44,8 +44,17 @@ pub struct Retired {
     pub inputs: BTreeMap<TableName, String>,
     /// Folder of its hidden state.
     pub state_folder: String,
-    /// When that was, in microseconds since 1970 UTC.
+    /// As late as this it is known to have been read or defined, in microseconds since 1970 UTC.
     pub since_us: i64,
+    /// What it had read of its inputs was current at this instant, in microseconds since 1970 UTC.
+    pub read_us: i64,
+}
+
+impl Object {
+    /// The folders of its tables.
+    pub fn folders(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.location).chain(&self.quarantine)
+    }
 }
 
 /// One object.

@@ -283,9 +283,12 @@ fn as_dot(edges: &Edges) -> String {
 mod tests {
     use super::*;
 
+    /// A column, and of which columns it is made.
+    type Made<'a> = (&'a str, &'a [(&'a str, &'a str, Use)]);
+
     fn objects() -> Objects {
         let name = |text: &str| text.parse::<TableName>().unwrap();
-        let object = |kind, inputs: &[&str], columns: &[(&str, &[(&str, &str, Use)])]| Traced {
+        let object = |kind, inputs: &[&str], columns: &[Made]| Traced {
             kind,
             inputs: inputs.iter().map(|input| name(input)).collect(),
             columns: columns

@@ -18,7 +18,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use tokio::sync::Mutex;
 
-use crate::catalog::definitions::{Definitions, Kind, Object};
+use crate::catalog::definitions::{Definitions, Kind, Object, Retired};
 use crate::engine::due::in_order;
 use crate::engine::{Applied, Engine, Graph, ProjectObject, State, retired};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +50,7 @@ impl Engine {
         objects: &[ProjectObject],
         removed: &[TableName],
     ) -> Result<Vec<(TableName, Applied)>> {
+        self.finish_first(state).await?;
         let mut desired = stored(&state.definitions)?;
         desired.retain(|name, _| !removed.contains(name));
         let mut named = BTreeSet::new();
@@ -126,7 +127,11 @@ impl Engine {
         graph.definitions.number = state.definitions.number;
         if graph.definitions.objects != state.definitions.objects {
             let now_us = self.clock.now_us();
-            let replaced = retired::replaced(&state.graph, &graph, &self.published.borrow(), now_us);
+            let then_us = |epoch| {
+                let history = self.history.read();
+                history.iter().find(|record| record.epoch == epoch).map(|record| record.now_us)
+            };
+            let replaced = retired::replaced(&state.graph, &graph, &self.published.borrow(), then_us, now_us);
             // The newest is what counts of a table that was retired before.
             graph.definitions.retired.retain(|old| replaced.iter().all(|it| it.object.location != old.object.location));
             graph.definitions.retired.extend(replaced);
@@ -284,7 +289,7 @@ impl Engine {
                 .with_hint(format!("DROP TABLE {name} first; its rows go with it")));
         }
         if create {
-            entry.location = self.fresh_table(name, &entry.fingerprint, schema, partitions, comment).await?;
+            entry.location = self.fresh_table(old, name, &entry.fingerprint, schema, partitions, comment).await?;
         }
         Ok(())
     }
@@ -327,7 +332,7 @@ impl Engine {
         }
         let batches = read_csv(data, schema, reference)?;
         if create {
-            entry.location = self.fresh_table(name, &entry.fingerprint, schema, &[], None).await?;
+            entry.location = self.fresh_table(old, name, &entry.fingerprint, schema, &[], None).await?;
             let snapshot = self.storage.snapshot(&entry.location, None).await?;
             let add = self.storage.stage(&snapshot, 0, &batches).await?;
             let commit = Commit { add, data_change: true, operation: "WRITE", ..Commit::default() };
@@ -369,27 +374,43 @@ impl Engine {
             return Ok(entry);
         }
         let now_us = self.clock.now_us();
-        if let Some(former) = retired::former(view, graph, old, now_us).filter(|_| create) {
+        let former = retired::former(view, graph, old, now_us).filter(|_| create);
+        if let Some(former) = former
+            && self.stands_where_it_was(former).await?
+        {
             entry.location.clone_from(&former.object.location);
             entry.quarantine.clone_from(&former.object.quarantine);
             return Ok(entry);
         }
         if create {
             let comment = view.definition.comment.as_deref();
-            entry.location =
-                self.fresh_table(&view.name, &view.fingerprint, &view.schema, &view.partitioned_by, comment).await?;
+            entry.location = self
+                .fresh_table(old, &view.name, &view.fingerprint, &view.schema, &view.partitioned_by, comment)
+                .await?;
             if view.expectations.quarantines() {
                 let schema = quarantine_schema(&view.schema);
                 let name = view.name.quarantine();
-                entry.quarantine = Some(self.fresh_table(&name, &view.fingerprint, &schema, &[], None).await?);
+                entry.quarantine = Some(self.fresh_table(old, &name, &view.fingerprint, &schema, &[], None).await?);
             }
         }
         Ok(entry)
     }
 
-    /// Create an empty table: at `schema/name` if nothing was ever there, else beside it.
+    /// Does a retired table hold what was last read of it, and nothing else?
+    async fn stands_where_it_was(&self, retired: &Retired) -> Result<bool> {
+        for state in retired.states.values() {
+            if self.storage.snapshot(&state.location, None).await?.epoch > state.frontier {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Create an empty table: at `schema/name` if nothing was ever there, else beside it. What somebody has or had is never
+    /// given out again, however empty; what a crash has left is.
     async fn fresh_table(
         &self,
+        old: &Definitions,
         name: &TableName,
         fingerprint: &str,
         schema: &SchemaRef,
@@ -399,7 +420,13 @@ impl Engine {
         let plain = format!("{}/{}", name.schema, name.name);
         let beside = format!("{plain}-{}", &fingerprint[..8.min(fingerprint.len())]);
         let unused = format!("{beside}-{}", uuid::Uuid::new_v4().simple());
-        for location in [plain, beside] {
+        let known: BTreeSet<String> = {
+            let objects = old.objects.values().chain(old.retired.iter().map(|retired| &retired.object));
+            let read = self.published.borrow();
+            let read = read.tables.values().map(|state| state.location.clone());
+            objects.flat_map(Object::folders).cloned().chain(read).collect()
+        };
+        for location in [plain, beside].into_iter().filter(|location| !known.contains(location)) {
             match self.storage.create(&location, schema, partitions, comment).await {
                 Ok(snapshot) if snapshot.version == 0 => return Ok(location),
                 Ok(_) => {}

@@ -153,6 +153,14 @@ impl Engine {
         self.carry_out(state, record, rows, BTreeMap::new()).await
     }
 
+    /// Carry out an epoch that is not published by the definitions that it was begun with, before they change.
+    pub(super) async fn finish_first(&self, state: &mut State) -> Result<()> {
+        match state.unfinished.clone() {
+            Some(record) if !state.graph.outdated => self.finish(state, record).await.map(drop),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) async fn carry_out(
         &self,
         state: &mut State,
@@ -351,8 +359,10 @@ impl Engine {
         if slices.iter().any(|(name, (_, slice))| slice.records > 0 || slice.to.go_beyond(stored(name))) {
             return true;
         }
-        let newer =
-            |(name, version): (&TableName, &u64)| *version > published.tables.get(name).map_or(0, |seen| seen.version);
+        let newer = |(name, version): (&TableName, &u64)| {
+            let seen = published.tables.get(name).filter(|seen| state.graph.tables.get(name) == Some(&seen.location));
+            *version > seen.map_or(0, |seen| seen.version)
+        };
         if tables.iter().any(newer) {
             return true;
         }
@@ -541,7 +551,7 @@ impl Engine {
     /// Delete what retired tables have left, and forget them: in this order, so that nothing is left behind.
     async fn sweep(&self, state: &mut State, published: &PublishedRecord) -> Result<()> {
         let sweep = retired::sweep(&state.definitions, published, self.clock.now_us());
-        if sweep.kept.len() == state.definitions.retired.len() {
+        if sweep.kept == state.definitions.retired {
             return Ok(());
         }
         for folder in &sweep.folders {

@@ -68,12 +68,14 @@ pub struct PlannedObject {
     pub fingerprint: String,
 }
 
-/// What tells a plan from all others: what would change, and into what. Formatting, and rows that came since, are no
-/// difference.
+/// What tells a plan from all others: what would change, and into what. Rows that came since are no difference.
 pub fn id(planned: &[PlannedObject]) -> String {
     let changes = planned.iter().filter(|object| object.change != PlannedChange::Unchanged);
     let text: String = changes
-        .map(|object| format!("{} {:?} {} {:?}\n", object.name, object.change, object.fingerprint, object.before))
+        .map(|object| {
+            let PlannedObject { name, change, fingerprint, before, after, .. } = object;
+            format!("{name} {change:?} {fingerprint} {before:?} {after:?}\n")
+        })
         .collect();
     format!("{:08x}", (twox_hash::XxHash3_128::oneshot(text.as_bytes())) as u32)
 }
@@ -119,6 +121,7 @@ impl Engine {
     /// `Conflict` when the plan is another one by now, or another process changes the lake; as `apply`.
     pub async fn apply_project(&self, objects: &[ProjectObject], expected: Option<&str>) -> Result<Vec<PlannedObject>> {
         let mut state = self.state.lock().await;
+        self.finish_first(&mut state).await?;
         let planned = self.plan_in(&state, objects).await?;
         if let Some(expected) = expected.filter(|expected| *expected != id(&planned)) {
             let text = format!("what is to be done is not what plan {expected} says");

@@ -5,18 +5,19 @@
 //!        ▲                                     │
 //!        └──apply: defined as before───────────┤ within GO_BACK_MAX, its inputs where they were: it reads what has come since
 //!                                              │ later: a new table
-//!                                              └─ after KEPT: A's files go
+//!                                              └─ KEPT after it was read last: A's files go, but for what others have
 //! ```
 //!
 //! What a retired table has read is still there as long as removed files of its inputs are: that is the limit of going back.
+//! A table that holds more than the epoch that it was last read at (a crash came between) is not gone back to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::definitions::{Definitions, Retired};
 use crate::engine::Graph;
-use crate::epoch::{PublishedRecord, TableState};
+use crate::epoch::{Epoch, PublishedRecord, TableState};
 use crate::name::TableName;
-use crate::refresh::compile::CompiledView;
+use crate::refresh::compile::{CompiledView, state_folder};
 use crate::refresh::pass::ViewSlot;
 
 /// How long a retired table can be gone back to, in microseconds: less than removed files of its inputs are kept.
@@ -29,7 +30,15 @@ const KEPT_US: i64 = super::epochs::RETENTION_MS * 1_000;
 const SWEPT_MAX: usize = 4;
 
 /// The tables that `new` puts others in the place of.
-pub(super) fn replaced(old: &Graph, new: &Graph, published: &PublishedRecord, now_us: i64) -> Vec<Retired> {
+///
+/// `then_us`: what the time was in an older epoch, where that is known.
+pub(super) fn replaced(
+    old: &Graph,
+    new: &Graph,
+    published: &PublishedRecord,
+    then_us: impl Fn(Epoch) -> Option<i64>,
+    now_us: i64,
+) -> Vec<Retired> {
     let mut retired = Vec::new();
     for (name, slot) in &old.slots {
         let moved = new.slots.get(name).is_some_and(|it| it.location != slot.location);
@@ -40,9 +49,12 @@ pub(super) fn replaced(old: &Graph, new: &Graph, published: &PublishedRecord, no
             Some((name, state))
         };
         let quarantine = slot.quarantine.as_ref().and_then(|location| stands(name.quarantine(), location));
+        let frontier = published.tables.get(name).map_or(0, |state| state.frontier);
+        let read_us = if frontier == published.epoch { Some(now_us) } else { then_us(frontier) };
         retired.push(Retired {
             name: name.clone(),
             object: object.clone(),
+            read_us: read_us.unwrap_or(0),
             states: stands(name.clone(), &slot.location).into_iter().chain(quarantine).collect(),
             inputs: inputs(&slot.view, old),
             state_folder: slot.view.state_folder(),
@@ -62,7 +74,7 @@ pub(super) fn former<'a>(
     let is_former = |it: &&Retired| {
         it.name == view.name
             && it.object.fingerprint == view.fingerprint
-            && it.since_us > now_us - GO_BACK_MAX_US
+            && it.read_us > now_us - GO_BACK_MAX_US
             && it.states.contains_key(&it.name)
             && it.inputs == inputs(view, graph)
     };
@@ -78,7 +90,10 @@ pub(super) fn resumed(
     let mut resumed = BTreeMap::new();
     for retired in &definitions.retired {
         let here = |location: &String| published.tables.get(&retired.name).is_some_and(|at| at.location == *location);
-        let slot = slots.get(&retired.name).filter(|slot| slot.location == retired.object.location);
+        let is_former = |slot: &&std::sync::Arc<ViewSlot>| {
+            slot.location == retired.object.location && slot.view.fingerprint == retired.object.fingerprint
+        };
+        let slot = slots.get(&retired.name).filter(is_former);
         if slot.is_some_and(|slot| !here(&slot.location)) {
             resumed.extend(retired.states.clone());
         }
@@ -97,25 +112,38 @@ pub(super) struct Sweep {
 
 /// Decide it.
 pub(super) fn sweep(definitions: &Definitions, published: &PublishedRecord, now_us: i64) -> Sweep {
-    let read = published.tables.values().map(|state| state.location.as_str());
-    let wanted = definitions.objects.values().map(|object| object.location.as_str());
-    let in_use: BTreeSet<&str> = read.chain(wanted).collect();
-    let (mut sweep, mut swept) = (Sweep::default(), 0);
+    let (mut kept, mut gone) = (Vec::new(), Vec::new());
     for retired in &definitions.retired {
-        let location = retired.object.location.as_str();
-        let taken_up = published.tables.get(&retired.name).is_some_and(|at| at.location == location);
-        match (in_use.contains(location), retired.since_us > now_us - KEPT_US) {
-            (true, _) if taken_up => {}
-            (false, false) if swept < SWEPT_MAX => {
-                swept += 1;
-                let folders =
-                    [Some(&retired.object.location), retired.object.quarantine.as_ref(), Some(&retired.state_folder)];
-                sweep.folders.extend(folders.into_iter().flatten().cloned());
+        let (name, location) = (&retired.name, &retired.object.location);
+        let wanted = definitions.objects.get(name).is_some_and(|object| object.location == *location);
+        let read = published.tables.get(name).is_some_and(|at| at.location == *location);
+        match (wanted, read) {
+            // The view is back.
+            (true, true) => {}
+            // What takes its place is not built yet: the time runs from when readers have moved.
+            (false, true) if retired.since_us <= now_us - KEPT_US / 2 => {
+                kept.push(Retired { since_us: now_us, ..retired.clone() });
             }
-            _ => sweep.kept.push(retired.clone()),
+            (false, false) if retired.since_us <= now_us - KEPT_US && gone.len() < SWEPT_MAX => gone.push(retired),
+            _ => kept.push(retired.clone()),
         }
     }
-    sweep
+    let folders = {
+        let needed = needed(definitions, &kept, published);
+        let folders = gone.iter().flat_map(|retired| retired.object.folders().chain([&retired.state_folder]));
+        folders.filter(|folder| !needed.contains(*folder)).cloned().collect()
+    };
+    Sweep { kept, folders }
+}
+
+/// Folders of everything that is defined, read, or retired and not gone; a definition that is made once more has the hidden
+/// state of the one before.
+fn needed(definitions: &Definitions, kept: &[Retired], published: &PublishedRecord) -> BTreeSet<String> {
+    let objects = definitions.objects.iter().flat_map(|(name, object)| {
+        object.folders().cloned().chain([state_folder(name, &object.fingerprint)]).collect::<Vec<_>>()
+    });
+    let kept = kept.iter().flat_map(|retired| retired.object.folders().chain([&retired.state_folder]).cloned());
+    objects.chain(kept).chain(published.tables.values().map(|state| state.location.clone())).collect()
 }
 
 /// Where the tables are that a view reads.
@@ -147,7 +175,7 @@ mod tests {
         }
     }
 
-    fn state(location: &str) -> TableState {
+    fn state_at(location: &str) -> TableState {
         TableState { location: location.into(), version: 3, frontier: 2, rows: 1, totals: Default::default() }
     }
 
@@ -157,13 +185,14 @@ mod tests {
         let retired = Retired {
             name: name.clone(),
             object: object(retired),
-            states: [(name.clone(), state(retired))].into(),
+            states: [(name.clone(), state_at(retired))].into(),
             inputs: BTreeMap::new(),
             state_folder: format!("_state/{retired}"),
             since_us,
+            read_us: since_us,
         };
         let objects = [(name.clone(), object(wanted))].into();
-        let record = PublishedRecord { tables: [(name, state(published))].into(), ..PublishedRecord::default() };
+        let record = PublishedRecord { tables: [(name, state_at(published))].into(), ..PublishedRecord::default() };
         (Definitions { number: 1, objects, retired: vec![retired] }, record)
     }
 
@@ -171,13 +200,34 @@ mod tests {
     fn files_go_when_nobody_needs_them() {
         let swept = |(definitions, published): (Definitions, PublishedRecord), now_us| {
             let Sweep { kept, folders } = sweep(&definitions, &published, now_us);
-            (kept.len(), folders)
+            (kept.iter().map(|retired| retired.since_us).collect::<Vec<_>>(), folders)
         };
         let gone = vec!["s/a".to_string(), "_state/s/a".to_string()];
-        assert_eq!(swept(lake("s/b", "s/b", "s/a", 0), HOUR_US - 1), (1, vec![]), "for a while they stay");
-        assert_eq!(swept(lake("s/b", "s/b", "s/a", 0), HOUR_US), (0, gone));
-        assert_eq!(swept(lake("s/b", "s/a", "s/a", 0), HOUR_US).1, [] as [&str; 0], "they are read until s/b is built");
-        assert_eq!(swept(lake("s/a", "s/b", "s/a", 0), HOUR_US), (1, vec![]), "the view is on its way back to them");
-        assert_eq!(swept(lake("s/a", "s/a", "s/a", 0), HOUR_US), (0, vec![]), "the view is back");
+        assert_eq!(swept(lake("s/b", "s/b", "s/a", 0), HOUR_US - 1), (vec![0], vec![]), "for a while they stay");
+        assert_eq!(swept(lake("s/b", "s/b", "s/a", 0), HOUR_US), (vec![], gone));
+        let until_built = (vec![HOUR_US], vec![]);
+        assert_eq!(swept(lake("s/b", "s/a", "s/a", 0), HOUR_US), until_built, "they are read until s/b is built");
+        assert_eq!(
+            swept(lake("s/a", "s/b", "s/a", 0), HOUR_US),
+            (vec![0], vec![]),
+            "the view is on its way back to them"
+        );
+        assert_eq!(swept(lake("s/a", "s/a", "s/a", 0), HOUR_US), (vec![], vec![]), "the view is back");
+    }
+
+    #[test]
+    fn what_somebody_else_has_stays() {
+        // Defined as it was, in another table: the hidden state is of both.
+        let (mut definitions, published) = lake("s/b", "s/b", "s/a", 0);
+        let again = Object { fingerprint: "s/a".into(), ..object("s/b") };
+        definitions.objects.insert("s.v".parse().unwrap(), again);
+        let state = state_folder(&"s.v".parse().unwrap(), "s/a");
+        definitions.retired[0].state_folder = state;
+        assert_eq!(sweep(&definitions, &published, HOUR_US).folders, ["s/a"]);
+        // One quarantine table of both, and one that is still read.
+        let (mut definitions, mut published) = lake("s/b", "s/b", "s/a", 0);
+        definitions.retired[0].object.quarantine = Some("s/q".into());
+        published.tables.insert("s.v_quarantine".parse().unwrap(), state_at("s/q"));
+        assert_eq!(sweep(&definitions, &published, HOUR_US).folders, ["s/a", "_state/s/a"]);
     }
 }

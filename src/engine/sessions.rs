@@ -112,8 +112,15 @@ impl Engine {
         let graph = Arc::clone(&self.graph.read());
         let mut tables = Tables::new();
         for (name, location) in &graph.tables {
+            let at = published.tables.get(name);
+            let (location, version) = match at.filter(|at| at.location != *location) {
+                None => (location, at.map_or(0, |at| at.version)),
+                // Made again, and empty: what was there before was dropped.
+                Some(_) if self.storage.snapshot(location, None).await?.version == 0 => (location, 0),
+                // A file's rows that are others now: they are read when the views over them are.
+                Some(at) => (&at.location, at.version),
+            };
             // An ordinary table that no epoch has seen yet is empty to readers.
-            let version = published.tables.get(name).map_or(0, |state| state.version);
             let snapshot = self.storage.snapshot(location, Some(version)).await?;
             tables.insert(name.clone(), self.storage.provider(&snapshot, None));
         }

@@ -308,6 +308,7 @@ impl Engine {
         if !state.graph.slots.contains_key(name) {
             return Err(no_view(name));
         }
+        self.finish_first(&mut state).await?;
         let desired = apply::stored(&state.definitions)?;
         let mut graph = self.build(&desired, &state.definitions, false).await?;
         if let Some(object) = graph.definitions.objects.get_mut(name) {
@@ -339,6 +340,7 @@ impl Engine {
             return Err(Error::new(ErrorKind::Definition, format!("{name} is read by {}", readers.join(", ")))
                 .with_hint("drop those first"));
         }
+        self.finish_first(&mut state).await?;
         let mut desired = apply::stored(&state.definitions)?;
         desired.remove(name);
         let graph = self.build(&desired, &state.definitions, false).await?;

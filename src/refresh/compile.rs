@@ -51,8 +51,13 @@ pub struct CompiledView {
 impl CompiledView {
     /// Folder of the hidden state of this definition, below the lake's root.
     pub fn state_folder(&self) -> String {
-        format!("_state/{}/{}", self.name, self.fingerprint)
+        state_folder(&self.name, &self.fingerprint)
     }
+}
+
+/// Folder of the hidden state of a view's definition, below the lake's root.
+pub fn state_folder(view: &TableName, fingerprint: &str) -> String {
+    format!("_state/{view}/{fingerprint}")
 }
 
 /// What a view may read.

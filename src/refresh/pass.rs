@@ -180,7 +180,11 @@ impl Pass {
         while let Some(done) = tasks.join_next().await {
             let (name, facts, outcome) = done.map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
             match outcome {
-                Ok(tables) => published.tables.extend(tables),
+                Ok(tables) => {
+                    // Its definition may have none any more.
+                    published.tables.remove(&name.quarantine());
+                    published.tables.extend(tables);
+                }
                 Err(error) if is_fatal(error.kind()) => {
                     fatal.get_or_insert(error);
                 }

@@ -97,7 +97,9 @@ pub(crate) async fn unreferenced(
         let referred = handle.current.files.iter().map(|file| &file.path).chain(handle.tombstones.keys());
         let known: HashSet<&str> = referred.map(|path| name(path)).collect();
         old.retain(|path| !known.contains(name(path)));
-        states.retain(|path| !known.contains(name(path)));
+        // State of a whole view has no data file beside it; it is named by the epoch of its commit.
+        let newest = format!("-{:020}.parquet", handle.current.epoch);
+        states.retain(|path| !known.contains(name(path)) && !path.ends_with(&newest));
     }
     old.append(&mut states);
     let done = old.len() <= DELETES_MAX;

@@ -1,6 +1,7 @@
 //! `flash apply`: what a project defines is what the lake holds, and readers never see a mixture.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fastrand::Rng;
 use flashcommerce::engine::plan::{PlannedChange as Change, id};
@@ -8,6 +9,7 @@ use flashcommerce::engine::{Pass, PassRequest, ProjectObject};
 use flashcommerce::epoch::PublishedRecord;
 use flashcommerce::error::ErrorKind;
 
+use super::faults::Failing;
 use super::harness::Lake;
 
 const TABLES: [(&str, &str); 2] = [
@@ -261,4 +263,101 @@ async fn what_changed_in_a_view_is_told_row_by_row() {
     assert_eq!((found.came, found.went), (3, 5), "S1 5 twice and S2 7 with another product; 1 and 2 are gone");
     let unheard = lake.engine.diff(&"s.clean".parse().unwrap(), Some(999), None, 10).await.unwrap_err();
     assert_eq!(unheard.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_view_that_had_no_rows_is_built_anew_too() {
+    let lake = Lake::new(&[]).await;
+    let of = |least: u32| {
+        let sql = format!("SELECT shop, sum(amount) AS total FROM s.sales WHERE amount > {least} GROUP BY shop");
+        let sql: &'static str = Box::leak(sql.into_boxed_str());
+        objects(&Project::from([("s.totals", sql), ("s.best", "SELECT max(total) AS total FROM s.totals")]))
+    };
+    lake.engine.apply_project(&of(1_000), None).await.unwrap();
+    lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 5), ('S2', 'p', 7)").await;
+    assert!(lake.query("SELECT * FROM s.totals").await.is_empty());
+    lake.engine.apply_project(&of(3), None).await.unwrap();
+    pass(&lake).await.unwrap();
+    assert_eq!(sorted(&lake, "SELECT * FROM s.totals").await, ["S1|5", "S2|7"]);
+    assert_eq!(lake.query("SELECT * FROM s.best").await, ["7"]);
+    lake.engine.apply_project(&of(1_000), None).await.unwrap();
+    lake.query("INSERT INTO s.sales VALUES ('S3', 'p', 2000)").await;
+    assert_eq!(sorted(&lake, "SELECT * FROM s.totals").await, ["S3|2000"]);
+}
+
+#[tokio::test]
+async fn each_definition_has_a_quarantine_of_its_own() {
+    let lake = Lake::new(&[]).await;
+    let of = |least: u32| {
+        let mut objects = objects(&Project::new());
+        let sql = format!(
+            "CREATE MATERIALIZED VIEW s.clean (CONSTRAINT small EXPECT (amount < 100) ON VIOLATION QUARANTINE ROW) AS \
+             SELECT shop, amount FROM s.sales WHERE amount > {least}"
+        );
+        objects.push(ProjectObject { file: Some("sql/s/clean.sql".into()), sql, data: None });
+        objects
+    };
+    let counts = async |lake: &Lake| {
+        let count = async |table: &str| lake.query(&format!("SELECT count(*) FROM {table}")).await.join("");
+        (count("s.clean").await, count("s.clean_quarantine").await)
+    };
+    lake.engine.apply_project(&of(0), None).await.unwrap();
+    lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 1), ('S2', 'p', 7)").await;
+    assert_eq!(counts(&lake).await, ("2".into(), "0".into()));
+    lake.engine.apply_project(&of(1), None).await.unwrap();
+    lake.query("INSERT INTO s.sales VALUES ('S3', 'p', 200)").await;
+    assert_eq!(counts(&lake).await, ("1".into(), "1".into()));
+    lake.engine.apply_project(&of(0), None).await.unwrap();
+    pass(&lake).await.unwrap();
+    assert_eq!(counts(&lake).await, ("2".into(), "1".into()), "what has come since is quarantined here, too, and once");
+    lake.query("INSERT INTO s.sales VALUES ('S4', 'p', 300)").await;
+    assert_eq!(counts(&lake).await, ("2".into(), "2".into()));
+}
+
+#[tokio::test]
+async fn a_table_that_is_made_again_is_empty_and_can_be_read() {
+    let lake = Lake::new(&[]).await;
+    lake.engine.apply_project(&objects(&chain(0)), None).await.unwrap();
+    for shop in ["S1", "S2", "S3"] {
+        lake.query(&format!("INSERT INTO s.cities VALUES ('{shop}', 'Pune')")).await;
+    }
+    lake.query("DROP TABLE s.cities").await;
+    lake.query("CREATE TABLE s.cities (shop VARCHAR, city VARCHAR)").await;
+    assert_eq!(lake.query("SELECT count(*) FROM s.cities").await, ["0"]);
+    lake.query("INSERT INTO s.cities VALUES ('S9', 'Pune')").await;
+    assert_eq!(lake.query("SELECT shop FROM s.cities").await, ["S9"]);
+}
+
+/// An epoch that was begun with one project is not carried out with another.
+#[tokio::test]
+async fn an_unfinished_epoch_is_finished_before_anything_changes() {
+    for write in 0..40 {
+        let store = Failing::calm();
+        let lake = Lake::open(Arc::clone(&store) as _, Arc::default()).await.unwrap();
+        lake.engine.apply_project(&objects(&chain(0)), None).await.unwrap();
+        lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 5), ('S2', 'p', 7)").await;
+        store.fail_at(write);
+        let failed = lake.execute("INSERT INTO s.sales VALUES ('S3', 'p', 9)").await.is_err();
+        store.fail_at(i64::MAX);
+        let mut next = chain(1);
+        next.insert("s.products", "SELECT DISTINCT product FROM s.sales");
+        next.insert(
+            "s.totals",
+            "SELECT c.shop, count(*) AS n FROM s.clean c JOIN s.products p ON p.product = c.product GROUP BY c.shop",
+        );
+        next.remove("s.best");
+        lake.engine.apply_project(&objects(&next), None).await.unwrap();
+        while pass(&lake).await.is_some() {}
+        for (name, query) in &next {
+            assert_eq!(
+                sorted(&lake, &format!("SELECT * FROM {name}")).await,
+                sorted(&lake, query).await,
+                "{write}: {name}"
+            );
+        }
+        if !failed {
+            return;
+        }
+    }
+    panic!("no statement takes so many writes");
 }

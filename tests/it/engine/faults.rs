@@ -21,13 +21,25 @@ use super::harness::{Lake, events};
 
 /// Counts down writes; from zero on all of them fail, before or after they have landed.
 #[derive(Debug)]
-struct Failing {
+pub(super) struct Failing {
     inner: Arc<InMemory>,
     left: AtomicI64,
     /// The write that fails has landed: only its answer is lost.
     after: bool,
     /// Those after it do not fail.
     once: bool,
+}
+
+impl Failing {
+    /// Nothing fails until it is told to.
+    pub(super) fn calm() -> Arc<Self> {
+        Arc::new(Self { inner: Arc::new(InMemory::new()), left: AtomicI64::new(i64::MAX), after: false, once: true })
+    }
+
+    /// The n-th write from now on fails, from 0 on, and no other.
+    pub(super) fn fail_at(&self, write: i64) {
+        self.left.store(write, Ordering::SeqCst);
+    }
 }
 
 impl fmt::Display for Failing {
