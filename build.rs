@@ -1,9 +1,11 @@
 //! Bundles the dashboard's page into the binary.
 //!
 //! ```text
-//!   src/dashboard/web ──npm ci, esbuild, zlib──▶ OUT_DIR/web/out ─┐  bundled: with charts, compressed
-//!          └────────── without npm ───────────▶ as they are ─────┴─▶ OUT_DIR/assets.rs, included by server::http
-//! ```
+//!   src/dashboard/web ─copied─▶ OUT_DIR/web ──npm ci, esbuild, zlib──▶ OUT_DIR/web/out ─┐  with charts, compressed
+//!                                  └─────────── without npm ───────────▶ as they are ────┴─▶ OUT_DIR/assets.rs,
+//! ```                                                                                         for server::http
+//!
+//! What is made names no place but OUT_DIR, so that clones of the project can share what is compiled.
 //!
 //! Without npm (or without a network to fetch the packages from) the build goes on with a warning: the page then shows
 //! the same numbers without charts. Nothing runs again while no file of the page has changed.
@@ -24,6 +26,9 @@ const WEB: &str = "src/dashboard/web";
 /// Set to anything, the page is built as on a machine without npm.
 const PLAIN: &str = "FLASH_DASHBOARD_PLAIN";
 
+/// The lock file that was installed last, beside what it has brought.
+const INSTALLED: &str = "installed";
+
 /// What is served of the page as it stands; a bundle has its own list.
 const PAGES: [&str; 4] = ["icon.svg", "index.html", "login.html", "operations.html"];
 
@@ -32,9 +37,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={WEB}");
     println!("cargo:rerun-if-env-changed={PLAIN}");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    let web = root.join(WEB);
-    let bundled = if env::var_os(PLAIN).is_some() { Err("asked for".into()) } else { bundle(&web, &out.join("web")) };
+    let web = out.join("web");
+    copy(&PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join(WEB), &web)?;
+    let bundled = if env::var_os(PLAIN).is_some() { Err("asked for".into()) } else { bundle(&web) };
     let files = match &bundled {
         Ok(folder) => listed(folder, |_| true)?,
         Err(reason) => {
@@ -43,20 +48,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let pages = PAGES.iter().map(|name| web.join(name)).filter(|path| path.exists());
-    fs::write(out.join("assets.rs"), table(&files, &pages.collect::<Vec<_>>(), bundled.is_ok())?)?;
+    fs::write(out.join("assets.rs"), table(&out, &files, &pages.collect::<Vec<_>>(), bundled.is_ok())?)?;
     Ok(())
 }
 
-/// Install what the lock file names, and bundle; the folder of the result.
-fn bundle(web: &Path, work: &Path) -> Result<PathBuf, Box<dyn Error>> {
+/// The files of the page, without those of an earlier build.
+fn copy(web: &Path, work: &Path) -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(work)?;
+    for path in listed(work, |name| name != INSTALLED)? {
+        fs::remove_file(path)?;
+    }
     for path in listed(web, |_| true)? {
         fs::copy(&path, work.join(path.file_name().unwrap_or_default()))?;
     }
     // npm's own settings come along, so that it does what it does in the folder of the page.
     fs::copy(web.join(".npmrc"), work.join(".npmrc"))?;
-    let lock = fs::read_to_string(web.join("package-lock.json"))?;
-    let installed = work.join("installed");
+    Ok(())
+}
+
+/// Install what the lock file names, and bundle; the folder of the result.
+fn bundle(work: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let lock = fs::read_to_string(work.join("package-lock.json"))?;
+    let installed = work.join(INSTALLED);
     if fs::read_to_string(&installed).ok().as_deref() != Some(lock.as_str()) {
         let npm = ["ci", "--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1", "--fetch-timeout=30000"];
         run(Command::new("npm").args(npm).current_dir(work))?;
@@ -97,23 +110,25 @@ fn listed(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Bo
 }
 
 /// Rust text: `ASSETS`, `BUILD` (a hash of them all) and `CHARTS`.
-fn table(files: &[PathBuf], pages: &[PathBuf], charts: bool) -> Result<String, Box<dyn Error>> {
+fn table(out: &Path, files: &[PathBuf], pages: &[PathBuf], charts: bool) -> Result<String, Box<dyn Error>> {
     let mut text = String::from("pub(super) static ASSETS: &[Asset] = &[\n");
     let mut hasher = DefaultHasher::new();
     let names = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let compressed = |name: &str| name.ends_with(".gz") || name.ends_with(".br");
+    let bytes = |path: &Path| {
+        let path = path.strip_prefix(out).unwrap_or(path).to_string_lossy().into_owned();
+        format!("include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{path}\"))")
+    };
     for path in files.iter().filter(|path| !compressed(&names(path))).chain(pages) {
         hasher.write(&fs::read(path)?);
         let name = names(path);
         let beside = |extension: &str| {
             let path = path.with_file_name(format!("{name}.{extension}"));
-            if path.exists() { format!("Some(include_bytes!({path:?}))") } else { "None".to_string() }
+            if path.exists() { format!("Some({})", bytes(&path)) } else { "None".to_string() }
         };
         let (gzip, brotli) = (beside("gz"), beside("br"));
-        writeln!(
-            text,
-            "    Asset {{ name: {name:?}, plain: include_bytes!({path:?}), gzip: {gzip}, brotli: {brotli} }},"
-        )?;
+        let plain = bytes(path);
+        writeln!(text, "    Asset {{ name: {name:?}, plain: {plain}, gzip: {gzip}, brotli: {brotli} }},")?;
     }
     writeln!(text, "];\npub(super) const BUILD: &str = \"{:016x}\";", hasher.finish())?;
     writeln!(text, "pub(super) const CHARTS: bool = {charts};")?;

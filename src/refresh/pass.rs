@@ -288,14 +288,14 @@ impl Pass {
         let name = &slot.view.name;
         let epoch = self.record.epoch;
         let mut tables = Vec::new();
-        if let (Some(location), Some(files)) = (&slot.quarantine, &work.quarantine) {
+        if let Some(location) = &slot.quarantine {
             let before = self.before(&name.quarantine()).filter(|state| state.location == *location);
             let mut version = before.map_or(0, |state| state.version);
             if work.already.is_some() {
                 // The view's commit came after this one: what is there belongs to the epoch.
                 version = self.storage.snapshot(location, None).await?.version;
-            } else if !files.is_empty() {
-                let add = files.clone();
+            } else if !work.quarantine.is_empty() {
+                let add = work.quarantine;
                 let commit =
                     Commit { epoch: Some(epoch), add, data_change: true, operation: "WRITE", ..Commit::default() };
                 version = version_of(self.storage.commit(location, commit).await?);

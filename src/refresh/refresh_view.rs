@@ -54,8 +54,8 @@ pub struct Work {
     pub add: Vec<DataFile>,
     /// Files that go.
     pub remove: Vec<String>,
-    /// Staged files of the quarantine table; `None` when it keeps its version.
-    pub quarantine: Option<Vec<DataFile>>,
+    /// Staged files of the quarantine table; without any it keeps its version.
+    pub quarantine: Vec<DataFile>,
     /// What readers of the view see as the difference.
     pub change: Change,
 }
@@ -68,7 +68,7 @@ impl Default for Work {
             touches: false,
             add: vec![],
             remove: vec![],
-            quarantine: Some(vec![]),
+            quarantine: vec![],
             change: Change::Nothing,
         }
     }
@@ -271,7 +271,7 @@ impl ViewRefresh<'_> {
             touches: true,
             add: out.add,
             remove: if from_scratch { self.all_files() } else { vec![] },
-            quarantine: Some(out.quarantine),
+            quarantine: out.quarantine,
             change,
         })
     }
@@ -403,7 +403,7 @@ impl ViewRefresh<'_> {
             touches: true,
             add: replaced.add,
             remove: replaced.remove,
-            quarantine: Some(quarantine),
+            quarantine,
             change,
             ..Work::default()
         })

@@ -301,10 +301,18 @@ async fn each_definition_has_a_quarantine_of_its_own() {
         let count = async |table: &str| lake.query(&format!("SELECT count(*) FROM {table}")).await.join("");
         (count("s.clean").await, count("s.clean_quarantine").await)
     };
+    let quarantine = || {
+        let published = lake.engine.published();
+        let location = published.borrow().tables[&"s.clean_quarantine".parse().unwrap()].location.clone();
+        location
+    };
     lake.engine.apply_project(&of(0), None).await.unwrap();
     lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 1), ('S2', 'p', 7)").await;
     assert_eq!(counts(&lake).await, ("2".into(), "0".into()));
+    let first = quarantine();
     lake.engine.apply_project(&of(1), None).await.unwrap();
+    pass(&lake).await.unwrap();
+    assert_ne!(quarantine(), first, "an empty one, too, is its definition's own");
     lake.query("INSERT INTO s.sales VALUES ('S3', 'p', 200)").await;
     assert_eq!(counts(&lake).await, ("1".into(), "1".into()));
     lake.engine.apply_project(&of(0), None).await.unwrap();
