@@ -10,7 +10,9 @@
 pub mod apply;
 pub mod backfill;
 pub mod check;
+pub mod connect;
 pub mod demo;
+pub mod deploy;
 pub mod diff;
 pub mod explain;
 pub mod figures;

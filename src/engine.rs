@@ -8,6 +8,8 @@ mod apply;
 mod audit;
 pub mod audit_log;
 pub mod backfill;
+pub mod check;
+pub mod deploy;
 pub mod diff;
 mod dml;
 pub mod due;
@@ -22,6 +24,7 @@ pub mod plan;
 mod retired;
 mod rules;
 mod sessions;
+mod stated;
 mod statements;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -71,7 +74,8 @@ pub struct EngineOptions {
 pub struct ProjectObject {
     /// The file, for error messages and for paths relative to it.
     pub file: Option<String>,
-    /// The text of the file: one CREATE statement, and the comments around it (so that line numbers are the file's).
+    /// The text of the file: one CREATE statement, the rules of who sees what of it, and the comments around them (so that
+    /// line numbers are the file's).
     pub sql: String,
     /// For `STORED AS CSV`: the bytes of the file that LOCATION names. The engine reads no files itself.
     pub data: Option<Vec<u8>>,

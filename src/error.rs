@@ -158,7 +158,12 @@ impl Error {
 
     /// The whole error for a terminal, in the layout of the module's drawing.
     pub fn render(&self) -> String {
-        let mut out = format!("error: {}\n", self.0.message);
+        self.render_as("error")
+    }
+
+    /// As `render`, with another word than "error" before it.
+    pub fn render_as(&self, word: &str) -> String {
+        let mut out = format!("{word}: {}\n", self.0.message);
         if let Some(at) = &self.0.location {
             let number = at.line.to_string();
             let gap = " ".repeat(number.len());

@@ -23,6 +23,7 @@ mod complaint;
 mod cursor;
 mod dialect;
 mod limits;
+mod object_file;
 mod options;
 mod suggest;
 mod table;
@@ -45,6 +46,7 @@ pub use ast::{
     Refresh, RefreshMode, RoleLimits, Secret, SourceFormat, Statement, UserChange, ViewOptions,
 };
 pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, QUERY_PARTS_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
+pub use object_file::{ObjectFile, parse_object_file};
 pub use options::{INTERVAL_MS_MAX, interval_ms};
 pub use suggest::did_you_mean;
 

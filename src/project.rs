@@ -5,11 +5,11 @@
 //!    raw/events.sql      ─▶ raw.events       CREATE EXTERNAL TABLE ... STORED AS KINESIS | JSONL
 //!    ref/cities.sql      ─▶ ref.cities       CREATE EXTERNAL TABLE ... STORED AS CSV LOCATION 'cities.csv'
 //!    ref/cities.csv         (its data)
-//!    silver/events.sql   ─▶ silver.events    CREATE MATERIALIZED VIEW ...
+//!    silver/events.sql   ─▶ silver.events    CREATE MATERIALIZED VIEW ...; and who sees what of it
 //!    tests/money.slt        a test: no object; beside the SQL, or in a folder of its own
 //!
 //!  load(folder) ─┐
-//!                ├─▶ object(): parse, one CREATE, name = path, CSV beside it ─▶ ProjectObject
+//!                ├─▶ object(): parse, one object, name = path, CSV beside it ─▶ ProjectObject
 //!  embedded()  ──┘   (the product's own sql/, inside the binary)
 //! ```
 //!
@@ -119,24 +119,11 @@ pub fn text(file: &Path) -> Result<String> {
 
 /// One object from the text of its file; `read` gives the bytes of a CSV beside it.
 fn object(file: &str, text: &str, read: impl Fn(&str) -> Result<Vec<u8>>) -> Result<ProjectObject> {
-    let statements = parser::parse(text, Some(file))?;
-    let [parsed] = statements.as_slice() else {
-        let message = match statements.len() {
-            0 => format!("{file} holds no statement"),
-            count => format!("{file} holds {count} statements"),
-        };
-        return Err(Error::new(ErrorKind::Definition, message).with_hint("write one CREATE statement a file"));
-    };
-    let (name, data) = match &parsed.statement {
-        Statement::CreateSource(source) => (&source.name, None),
-        Statement::CreateMaterializedView(view) => (&view.name, None),
-        Statement::CreateTable(table) => (&table.name, None),
-        Statement::CreateReference(reference) => (&reference.name, Some(read(beside(file, &reference.location)?)?)),
-        _ => {
-            return Err(Error::new(ErrorKind::Definition, format!("{file} does not define an object")).with_hint(
-                "a project file holds one CREATE MATERIALIZED VIEW, CREATE TABLE or CREATE EXTERNAL TABLE",
-            ));
-        }
+    let parsed = parser::parse_object_file(text, Some(file))?;
+    let name = &parsed.name;
+    let data = match &parsed.object.statement {
+        Statement::CreateReference(reference) => Some(read(beside(file, &reference.location)?)?),
+        _ => None,
     };
     if let Some(of_path) = name_of(file).filter(|of_path| of_path != name) {
         return Err(Error::new(ErrorKind::Definition, format!("{file} defines {name}, and not {of_path}"))

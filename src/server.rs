@@ -23,6 +23,7 @@ mod actions;
 mod audit_log;
 mod auth;
 mod catalog;
+pub mod deploy;
 mod flight;
 mod handles;
 mod http;
@@ -56,9 +57,11 @@ use tokio::sync::watch;
 use crate::catalog::Principal;
 use crate::catalog::access::Access;
 use crate::engine::audit_log::AuditEntry;
+use crate::engine::deploy::Deployed;
 use crate::engine::ingest::Ingest;
 use crate::engine::parameters::Described;
-use crate::engine::{Answer, Engine, ObjectKind, ViewStatus};
+use crate::engine::plan::PlannedObject;
+use crate::engine::{Answer, Engine, ObjectKind, ProjectObject, ViewStatus};
 use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -136,6 +139,27 @@ pub trait Backend: Send + Sync + 'static {
     /// Any kind; the text is meant for the user.
     async fn ingest(&self, principal: &Principal, ingest: &Ingest, rows: SendableRecordBatchStream) -> Result<u64>;
 
+    /// See [`Engine::plan`]; for administrators.
+    ///
+    /// # Errors
+    /// `Denied`; as there.
+    async fn plan(&self, _principal: &Principal, _objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
+        Err(Error::new(ErrorKind::Config, "there is no lake"))
+    }
+
+    /// See [`Engine::deploy`]; for administrators.
+    ///
+    /// # Errors
+    /// `Denied`; as there.
+    async fn deploy(
+        &self,
+        _principal: &Principal,
+        _objects: &[ProjectObject],
+        _expected: Option<&str>,
+    ) -> Result<Deployed> {
+        Err(Error::new(ErrorKind::Config, "there is no lake"))
+    }
+
     /// See [`Engine::kind`].
     fn kind(&self, name: &TableName) -> Option<ObjectKind>;
 
@@ -176,6 +200,21 @@ impl Backend for Engine {
         Engine::ingest(self, principal, ingest, rows).await
     }
 
+    async fn plan(&self, principal: &Principal, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
+        administers(principal)?;
+        Engine::plan(self, objects).await
+    }
+
+    async fn deploy(
+        &self,
+        principal: &Principal,
+        objects: &[ProjectObject],
+        expected: Option<&str>,
+    ) -> Result<Deployed> {
+        administers(principal)?;
+        Engine::deploy(self, objects, expected).await
+    }
+
     async fn access(&self) -> Result<Arc<Access>> {
         Engine::access(self).await
     }
@@ -207,4 +246,8 @@ impl Backend for Engine {
     async fn status(&self) -> Result<Vec<ViewStatus>> {
         Engine::status(self).await
     }
+}
+
+fn administers(principal: &Principal) -> Result<()> {
+    if principal.is_admin() { Ok(()) } else { Err(principal.denied("plan or apply a project")) }
 }

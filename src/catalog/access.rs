@@ -12,6 +12,7 @@
 
 mod change;
 pub mod secret;
+mod stated;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,7 @@ use crate::parser::{GrantOn, PUBLIC, Privilege, RoleLimits};
 use crate::storage::Storage;
 
 pub use change::Changed;
+pub use stated::Stated;
 
 /// Folder of the records.
 const FOLDER: &str = "_flash/access";

@@ -22,7 +22,7 @@ use datafusion::logical_expr::{
 
 use crate::catalog::Principal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::parser;
+use crate::parser::{self, AccessStatement};
 
 /// The attribute that `current_seller()` reads.
 const SELLER: &str = "seller_id";
@@ -64,6 +64,18 @@ pub fn value(state: &SessionState, text: &str, schema: &SchemaRef, column: &str)
     };
     let (expr, _) = expression(state, text, schema)?;
     Ok(cast(expr, field.data_type().clone()))
+}
+
+/// What a statement says of a table fits the table's columns.
+///
+/// # Errors
+/// `Definition`, `Syntax`.
+pub fn fits(state: &SessionState, statement: &AccessStatement, schema: &SchemaRef) -> Result<()> {
+    match statement {
+        AccessStatement::CreatePolicy { using, .. } => condition(state, using, schema).map(drop),
+        AccessStatement::CreateMask { using, column, .. } => value(state, using, schema, column).map(drop),
+        _ => Ok(()),
+    }
 }
 
 fn expression(state: &SessionState, text: &str, schema: &SchemaRef) -> Result<(Expr, DataType)> {

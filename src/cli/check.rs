@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sql/*/*.sql ─▶ read each ─▶ compile all, in memory ─▶ mistakes, in the style of a compiler      exit 2
-//!                                                     └▶ view, refresh, because                    exit 0
+//!                                                     └▶ view, refresh, because; warnings          exit 0
 //! ```
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::terminal::Look;
 use super::{Context, lake};
-use crate::engine::plan::Checked;
+use crate::engine::check::Checked;
 use crate::error::{Error, ErrorKind, Result};
 use crate::project;
 
@@ -21,7 +21,7 @@ pub struct Args {
     /// The folder with the definitions, one object a file: SCHEMA/NAME.sql
     #[arg(long, value_name = "DIR", default_value = "sql")]
     project: PathBuf,
-    /// One JSON object: views, errors with their places, skipped, unused
+    /// One JSON object: views, errors and warnings with their places, skipped, unused
     #[arg(long)]
     json: bool,
 }
@@ -69,6 +69,9 @@ fn show(context: &Context, checked: &Checked) -> Result<()> {
     for name in &checked.skipped {
         terminal.say(&format!("not looked at: {name}, since what it is built on has a mistake"));
     }
+    for warning in &checked.warnings {
+        terminal.say(&warning.render_as("warning"));
+    }
     for name in &checked.unused {
         terminal.say(&format!("unused: nothing reads {name}"));
     }
@@ -81,6 +84,7 @@ fn as_json(checked: &Checked) -> Value {
         let at = error.location();
         json!({
             "message": error.message(),
+            "detail": error.detail(),
             "hint": error.hint(),
             "file": at.and_then(|at| at.file.clone()),
             "line": at.map(|at| at.line),
@@ -91,6 +95,7 @@ fn as_json(checked: &Checked) -> Value {
     json!({
         "views": checked.views.iter().map(view).collect::<Vec<_>>(),
         "errors": checked.errors.iter().map(error).collect::<Vec<_>>(),
+        "warnings": checked.warnings.iter().map(error).collect::<Vec<_>>(),
         "skipped": names(&checked.skipped),
         "unused": names(&checked.unused),
     })

@@ -72,8 +72,8 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         }
     }
     let shown = rows.iter().map(RecordBatch::num_rows).sum::<usize>();
-    let (came, went) = (grouped(*came), grouped(*went));
-    terminal.say(&format!("{}  epoch {from} -> {to}: {came} rows came, {went} went; {shown} shown", args.view));
+    let (came, went) = (counted(*came, "row"), grouped(*went));
+    terminal.say(&format!("{}  epoch {from} -> {to}: {came} came, {went} went; {shown} shown", args.view));
     Ok(())
 }
 

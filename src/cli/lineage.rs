@@ -6,6 +6,8 @@
 //!                                           └─▶ a column: of what, and in what          flash lineage gold.kpis.revenue
 //! ```
 
+mod svg;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -32,11 +34,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR|s3://...")]
     lake: Option<String>,
     /// One JSON object: nodes and edges
-    #[arg(long, conflicts_with = "dot")]
+    #[arg(long, conflicts_with_all = ["dot", "svg"])]
     json: bool,
-    /// A graph for Graphviz: flash lineage --dot | dot -Tsvg
-    #[arg(long)]
+    /// A graph for Graphviz
+    #[arg(long, conflicts_with = "svg")]
     dot: bool,
+    /// A picture: flash lineage --svg > lineage.svg
+    #[arg(long)]
+    svg: bool,
 }
 
 /// A column of an object.
@@ -74,12 +79,12 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         None => (None, None),
         Some(what) => found(&objects, what).map(|(name, column)| (Some(name), column))?,
     };
-    let text = match (args.json, args.dot) {
-        (false, false) => as_text(&objects, name.as_ref(), column.as_deref()),
-        (json, _) => {
-            let edges = edges(&objects, name.as_ref(), column.as_deref());
-            if json { serde_json::to_string_pretty(&as_json(&edges, &args.what))? } else { as_dot(&edges) }
-        }
+    let edges = edges(&objects, name.as_ref(), column.as_deref());
+    let text = match (args.json, args.dot, args.svg) {
+        (true, _, _) => serde_json::to_string_pretty(&as_json(&edges, &args.what))?,
+        (_, true, _) => as_dot(&edges),
+        (_, _, true) => svg::svg(&edges),
+        _ => as_text(&objects, name.as_ref(), column.as_deref()),
     };
     context.terminal.data(&text)
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sql/*/*.sql ─┐
-//!               ├─▶ Engine::plan ─▶ + new  ~ changed, with the difference  ^ rebuilt  > elsewhere  - removed
+//!               ├─▶ Engine::plan ─▶ + new  ~ changed, with the difference  ^ rebuilt  * altered  > elsewhere  - removed
 //!  the lake ────┘                   └ exit 0: nothing changes      exit 2: something does
 //! ```
 
@@ -11,10 +11,11 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use similar::{ChangeTag, TextDiff};
 
-use super::terminal::{Look, Terminal, grouped};
-use super::{Context, lake};
+use super::deploy::Target;
+use super::terminal::{Look, Terminal, counted};
+use super::{Context, connect, lake};
 use crate::engine::plan::{PlannedChange, PlannedObject, Read, id};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::project;
 
 /// The exit code of a plan that changes something.
@@ -30,8 +31,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "sql")]
     project: PathBuf,
     /// The lake: a folder, or s3://bucket/prefix. One that is not there yet is empty
-    #[arg(long, value_name = "DIR|s3://...", default_value = lake::DEFAULT)]
+    #[arg(long, value_name = "DIR|s3://...", conflicts_with = "server", default_value = lake::DEFAULT)]
     lake: String,
+    #[command(flatten)]
+    server: connect::Flags,
     /// One JSON object: changes with their differences, sizes and refresh modes
     #[arg(long, conflicts_with = "markdown")]
     json: bool,
@@ -43,16 +46,14 @@ pub struct Args {
 /// Print the plan; the process's exit code.
 ///
 /// # Errors
-/// As `Engine::plan`, and as for opening the lake.
+/// As `Target::plan`, and as for opening the lake or reaching the server.
 pub async fn run(context: &Context, args: Args) -> Result<u8> {
     let objects = project::load(&args.project)?;
-    let engine = match lake::open_existing(context, &args.lake).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            lake::open(context, "memory:", lake::Sources::new()).await?
-        }
-        opened => opened?,
+    let mut target = match args.server.connect().await? {
+        Some(remote) => Target::Server(Box::new(remote)),
+        None => Target::as_it_is(context, &args.lake).await?,
     };
-    let planned = engine.plan(&objects).await?;
+    let planned = target.plan(&objects).await?;
     let text = match (args.json, args.markdown) {
         (true, _) => serde_json::to_string_pretty(&as_json(&planned))?,
         (_, true) => as_markdown(&planned),
@@ -71,6 +72,7 @@ fn mark(change: &PlannedChange) -> (&'static str, &'static str) {
         PlannedChange::New => ("+", "new"),
         PlannedChange::Changed => ("~", "changed"),
         PlannedChange::Rebuilt { .. } => ("^", "rebuilt"),
+        PlannedChange::Altered => ("*", "altered"),
         PlannedChange::Elsewhere => (">", "read from elsewhere"),
         PlannedChange::Removed => ("-", "removed"),
         PlannedChange::Unchanged => ("=", "unchanged"),
@@ -155,7 +157,7 @@ fn why(object: &PlannedObject) -> String {
 
 /// How it is refreshed, where that is news.
 fn mode(object: &PlannedObject) -> Option<String> {
-    match (object.mode, &object.reason) {
+    match (&object.mode, &object.reason) {
         ((None, Some(mode)), Some(reason)) => Some(format!("{mode}: {reason}")),
         ((Some(before), Some(mode)), Some(reason)) if before != mode => Some(format!("{before} -> {mode}: {reason}")),
         _ => None,
@@ -164,7 +166,7 @@ fn mode(object: &PlannedObject) -> Option<String> {
 
 fn reads(object: &PlannedObject) -> Option<String> {
     let of = |read: &Read| match read.rows {
-        Some(rows) => format!("{} ({} rows, {})", read.input, grouped(rows), bytes(read.bytes)),
+        Some(rows) => format!("{} ({}, {})", read.input, counted(rows, "row"), bytes(read.bytes)),
         None => format!("{} (a stream)", read.input),
     };
     let holds = |read: &&Read| read.rows != Some(0);
@@ -173,7 +175,7 @@ fn reads(object: &PlannedObject) -> Option<String> {
 }
 
 fn difference(object: &PlannedObject) -> Vec<String> {
-    let (PlannedChange::Changed | PlannedChange::Elsewhere, Some(before), Some(after)) =
+    let (PlannedChange::Changed | PlannedChange::Altered | PlannedChange::Elsewhere, Some(before), Some(after)) =
         (&object.change, &object.before, &object.after)
     else {
         return vec![];
@@ -193,7 +195,7 @@ fn difference(object: &PlannedObject) -> Vec<String> {
 
 fn summary(planned: &[PlannedObject]) -> String {
     let count = |word: &str| planned.iter().filter(|object| mark(&object.change).1 == word).count();
-    let words = ["new", "changed", "rebuilt", "read from elsewhere", "removed", "unchanged"];
+    let words = ["new", "changed", "rebuilt", "altered", "read from elsewhere", "removed", "unchanged"];
     let counts = words.map(|word| (word, count(word)));
     let counts = counts.iter().filter(|(_, count)| *count > 0).map(|(word, count)| format!("{count} {word}"));
     let counts = counts.collect::<Vec<_>>().join(", ");

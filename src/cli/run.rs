@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::progress::{Progress, StatusLine};
 use super::serve;
-use super::terminal::{Look, Terminal, grouped};
+use super::terminal::{Look, Terminal, counted, grouped};
 use super::{Context, lake};
 use crate::engine::Applied;
 use crate::error::Result;
@@ -25,6 +25,9 @@ pub struct Args {
     /// The folder with the definitions, one object a file: SCHEMA/NAME.sql
     #[arg(long, value_name = "DIR", default_value = "sql")]
     project: PathBuf,
+    /// Go on with what the lake defines, whatever files there are: for flash apply --server
+    #[arg(long, conflicts_with = "project")]
+    no_project: bool,
     /// The lake: a folder, or s3://bucket/prefix. It is made where it does not exist
     #[arg(long, value_name = "DIR|s3://...", default_value = lake::DEFAULT)]
     lake: String,
@@ -47,17 +50,22 @@ pub struct Args {
 /// `Syntax`, `Definition`, `NotIncremental`, `Config` before anything is started; as `scheduler::run` after.
 pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
-    let objects = project::load(&args.project)?;
+    let objects = if args.no_project { vec![] } else { project::load(&args.project)? };
     let listeners = args.serving.bind(args.until_caught_up).await?;
     let shutdown = serve::shutdown_on_signals(terminal)?;
     let (engine, applied) = scheduler::at_start("opening the lake", &shutdown, async || {
-        let engine = lake::open(context, &args.lake, lake::overrides(&args.source).await?).await?;
+        let sources = lake::overrides(&args.source).await?;
+        let engine = match args.no_project {
+            true => lake::open_there(context, &args.lake, sources).await?,
+            false => lake::open(context, &args.lake, sources).await?,
+        };
         let applied = engine.apply(&objects).await?;
         Ok((engine, applied))
     })
     .await?;
     announce(terminal, &applied);
-    for name in engine.left_over(&applied).await {
+    let left_over = if args.no_project { vec![] } else { engine.left_over(&applied).await };
+    for name in left_over {
         terminal.warn(&format!("no file defines {name} any more; it is kept until flash apply removes it"));
     }
     let addresses = listeners.addresses();
@@ -94,17 +102,17 @@ fn announce(terminal: Terminal, applied: &[(TableName, Applied)]) {
     }
     let unchanged = applied.iter().filter(|(_, what)| *what == Applied::Unchanged).count();
     if unchanged > 0 {
-        terminal.say(&terminal.paint(Look::Faint, &format!("unchanged: {unchanged} objects")));
+        terminal.say(&terminal.paint(Look::Faint, &format!("unchanged: {}", counted(unchanged as u64, "object"))));
     }
 }
 
 fn finish(terminal: Terminal, progress: &Progress, json: bool) -> Result<()> {
     terminal.say(&format!(
-        "{} records in {:.1} s ({} a second), {} epochs; the newest is {}",
-        grouped(progress.source_rows),
+        "{} in {:.1} s ({} a second), {}; the newest is {}",
+        counted(progress.source_rows, "record"),
         progress.seconds(),
         grouped(progress.rate_overall() as u64),
-        grouped(progress.epochs),
+        counted(progress.epochs, "epoch"),
         progress.epoch
     ));
     if json {

@@ -11,7 +11,6 @@
 //! sees what another process has published meanwhile. What `SET` said is said again to each.
 
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -20,8 +19,8 @@ use futures::{StreamExt, TryStreamExt};
 use sqlparser::ast::Statement as SqlStatement;
 
 use super::format::{self, Format};
-use super::remote::{Login, Remote, Trust};
-use super::{Context, lake, prompt};
+use super::remote::Remote;
+use super::{Context, connect, lake, prompt};
 use crate::catalog::Principal;
 use crate::engine::{Answer, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,26 +35,8 @@ pub struct Args {
     /// The lake: a folder, or s3://bucket/prefix. Another process may be serving it
     #[arg(long, value_name = "DIR|s3://...", conflicts_with = "server", default_value = lake::DEFAULT)]
     lake: String,
-    /// A running server, such as grpc://127.0.0.1:50051 or grpc+tls://shop.example:50051
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
-    /// Who asks the server; the password is read from FLASH_PASSWORD
-    #[arg(long, value_name = "NAME", env = "FLASH_USER")]
-    user: Option<String>,
-    #[arg(long, env = "FLASH_PASSWORD", hide = true, hide_env_values = true)]
-    password: Option<String>,
-    /// A personal access token for the server; better given as FLASH_TOKEN, which others on this machine do not see
-    #[arg(long, value_name = "TOKEN", env = "FLASH_TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// Who signs the server's certificate, as PEM; this machine's authorities unless given
-    #[arg(long, value_name = "FILE", env = "FLASH_TLS_CA")]
-    tls_ca: Option<PathBuf>,
-    /// A certificate that says to the server who asks, as PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key", requires = "server")]
-    tls_cert: Option<PathBuf>,
-    /// Its private key, as PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert", requires = "server")]
-    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    server: connect::Flags,
     /// The statements, separated by `;`. Without it: a prompt, or the text from a pipe
     #[arg(short, long, value_name = "SQL")]
     command: Option<String>,
@@ -87,12 +68,8 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let text = if piped { Some(stdin()?) } else { args.command };
     let people = context.terminal.stdout_is_terminal || text.is_none();
     let format = args.format.unwrap_or(if people { Format::Table } else { Format::Csv });
-    let login = login(args.user, args.password, args.token)?;
-    let mut target = match args.server {
-        Some(url) => {
-            let trust = Trust { ca: args.tls_ca, identity: args.tls_cert.zip(args.tls_key) };
-            Target::Server(Box::new(Remote::connect(&url, &login, &trust).await?))
-        }
+    let mut target = match args.server.connect().await? {
+        Some(remote) => Target::Server(Box::new(remote)),
         None => {
             let engine = lake::open_for(context, &args.lake, text.as_deref()).await?;
             Target::Lake { engine, settings: Vec::new() }
@@ -106,16 +83,6 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         engine.finish_maintenance().await;
     }
     done
-}
-
-fn login(user: Option<String>, password: Option<String>, token: Option<String>) -> Result<Login> {
-    match (user, password, token) {
-        (_, _, Some(token)) => Ok(Login::Token(token)),
-        (Some(user), Some(password), None) => Ok(Login::Password { user, password }),
-        (Some(user), None, None) => Err(Error::new(ErrorKind::Config, format!("there is no password for {user}"))
-            .with_hint("put it into the environment variable FLASH_PASSWORD")),
-        (None, _, None) => Ok(Login::Anonymous),
-    }
 }
 
 /// Statements against an engine of this process.

@@ -133,6 +133,11 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
+/// `1 row`, `1,234 rows`.
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// A duration as a person says it: `12 ms`, `3.4 s`, `5 min`, `2 h`, `3 days`.
 pub fn duration(ms: i64) -> String {
     let ms = ms.max(0);

@@ -122,7 +122,7 @@ impl Engine {
     }
 
     /// Make the change in the newest record; a lost race is a newer record.
-    async fn save_access(&self, change: impl Fn(&Access) -> Result<Changed>) -> Result<String> {
+    pub(super) async fn save_access(&self, change: impl Fn(&Access) -> Result<Changed>) -> Result<String> {
         for attempt in 1.. {
             let newest = self.load_access().await?;
             let Changed { mut access, message } = change(&newest)?;
@@ -147,15 +147,7 @@ impl Engine {
         let table = session.table_provider(datafusion::common::TableReference::partial(&*on.schema, &*on.name)).await;
         let schema =
             table.map_err(|_| Error::new(ErrorKind::NotFound, format!("there is no table or view {on}")))?.schema();
-        match statement {
-            AccessStatement::CreatePolicy { using, .. } => {
-                policy::condition(&session.state(), using, &schema).map(drop)
-            }
-            AccessStatement::CreateMask { using, column, .. } => {
-                policy::value(&session.state(), using, &schema, column).map(drop)
-            }
-            _ => Ok(()),
-        }
+        policy::fits(&session.state(), statement, &schema)
     }
 
     /// May this principal change rows of the table in this way? Not through policies: they say what is seen.

@@ -18,12 +18,14 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use tokio::sync::Mutex;
 
+use crate::catalog::access::Stated;
 use crate::catalog::definitions::{Definitions, Kind, Object, Retired};
 use crate::engine::due::in_order;
+use crate::engine::stated::StatedChanges;
 use crate::engine::{Applied, Engine, Graph, ProjectObject, State, retired};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::parser::{self, CreateReference, CreateSource, CreateTable, Parsed, PartitionBy, Statement};
+use crate::parser::{self, CreateReference, CreateSource, CreateTable, ObjectFile, Parsed, PartitionBy, Statement};
 use crate::refresh::append::quarantine_schema;
 use crate::refresh::classify::Shape;
 use crate::refresh::compile::{CompiledView, Readable, ReadableKind, ReadableTable, compile, stored_schema};
@@ -40,6 +42,9 @@ pub(super) struct Desired {
     pub file: Option<String>,
     pub data: Option<Vec<u8>>,
     pub parsed: Parsed,
+    /// Who sees what of it, as its file says.
+    pub rules: Vec<Parsed>,
+    pub stated: Stated,
 }
 
 impl Engine {
@@ -52,6 +57,7 @@ impl Engine {
     ) -> Result<Vec<(TableName, Applied)>> {
         self.finish_first(state).await?;
         let mut desired = stored(&state.definitions)?;
+        let before = desired.clone();
         desired.retain(|name, _| !removed.contains(name));
         let mut named = BTreeSet::new();
         for object in objects {
@@ -77,7 +83,10 @@ impl Engine {
         for name in removed {
             self.forget_access(name).await?;
         }
+        let stated = StatedChanges::between(&before, &desired, &graph, named.iter().chain(removed));
+        self.save_stated(|access| stated.closed(access)).await?;
         self.install(state, graph).await?;
+        self.save_stated(|access| stated.opened(access)).await?;
         Ok(outcome)
     }
 
@@ -191,6 +200,7 @@ impl Engine {
         let Statement::CreateMaterializedView(definition) = &object.parsed.statement else { return Ok(()) };
         let view = compile(&self.base, definition, readable, &object.sql, object.file.as_deref()).await?;
         one_reader(graph, &view, readable)?;
+        self.check_rules(object, &view.schema)?;
         let entry = self.place(&view, object, graph, old, create).await?;
         readable.insert(
             name.clone(),
@@ -260,6 +270,7 @@ impl Engine {
             }
             _ => return Ok(()),
         };
+        self.check_rules(object, &schema)?;
         readable.insert(name.clone(), ReadableTable { schema, fingerprint: entry.fingerprint.clone(), kind });
         if entry.kind == Kind::Table {
             graph.tables.insert(name.clone(), entry.location.clone());
@@ -499,26 +510,10 @@ pub(super) fn stored(definitions: &Definitions) -> Result<BTreeMap<TableName, De
 }
 
 pub(super) fn parse_object(object: &ProjectObject) -> Result<(TableName, Desired)> {
-    let file = object.file.as_deref();
-    let mut statements = parser::parse(&object.sql, file)?;
-    let (Some(parsed), true) = (statements.pop(), statements.is_empty()) else {
-        return Err(Error::new(
-            ErrorKind::Definition,
-            format!("{} must hold one statement", file.unwrap_or("the text")),
-        ));
-    };
-    let name = match &parsed.statement {
-        Statement::CreateSource(source) => source.name.clone(),
-        Statement::CreateReference(reference) => reference.name.clone(),
-        Statement::CreateTable(table) => table.name.clone(),
-        Statement::CreateMaterializedView(view) => view.name.clone(),
-        _ => {
-            return Err(Error::new(ErrorKind::Definition, "a project file defines a table or a view")
-                .with_location(parser::location_at(&object.sql, parsed.offset, file)));
-        }
-    };
-    let desired = Desired { sql: object.sql.clone(), file: object.file.clone(), data: object.data.clone(), parsed };
-    Ok((name, desired))
+    let ObjectFile { name, object: parsed, rules } = parser::parse_object_file(&object.sql, object.file.as_deref())?;
+    let stated = Stated::of(&rules).map_err(|error| error.context(&name))?;
+    let (sql, file, data) = (object.sql.clone(), object.file.clone(), object.data.clone());
+    Ok((name, Desired { sql, file, data, parsed, rules, stated }))
 }
 
 fn plain_partitions(partitions: &[PartitionBy]) -> Result<Vec<String>> {

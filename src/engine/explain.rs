@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   gold.by_day  refresh: merge_state
-//!     because    sum merge exactly, while the inputs only insert
+//!     because    sum merges exactly, while the inputs only insert
 //!     reads      silver.events  version 12: 198,000 rows in 40 files
 //!     next       replace_keys: groups that rows may have left are computed anew
 //!       takes    what came to silver.events since version 11: 500 rows in 2 files

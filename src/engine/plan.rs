@@ -1,30 +1,30 @@
-//! Plan and check: what a project is, and what applying it would change. Nothing is written but by `apply_project`.
+//! Plan: what applying a project would change. Nothing is written.
 //!
 //! ```text
 //!  files ─▶ compile, as for apply ─▶ fingerprints ─┐
-//!                                                  ├─▶ new, changed, rebuilt, elsewhere, removed, unchanged
+//!                                                  ├─▶ new, changed, rebuilt, altered, elsewhere, removed, unchanged
 //!  stored definitions and their fingerprints ──────┘
-//!
-//!  check: the same, without a lake; a mistake in one object does not hide those in others
 //! ```
 //!
 //! A fingerprint is that of the normalised plan and of what it reads, so that spaces, comments and the order of conditions are
 //! no change, and a change of a view is one of those above it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::definitions::{Definitions, Kind};
 use crate::engine::apply::{Desired, parse_object, stored};
-use crate::engine::due::in_order;
-use crate::engine::{Applied, Engine, Graph, ProjectObject, State};
+use crate::engine::stated::StatedChanges;
+use crate::engine::{Engine, Graph, ProjectObject, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::{self, Statement};
-use crate::refresh::compile::Readable;
 use crate::refresh::plan::kept_by;
 
 /// What applying a project would do to one object.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PlannedChange {
     /// It is made.
     New,
@@ -35,6 +35,8 @@ pub enum PlannedChange {
         /// Those of its inputs that change.
         because: Vec<TableName>,
     },
+    /// Its rows stay; its comment, how fresh it is, or who sees what of it changes.
+    Altered,
     /// A source is read from elsewhere, or otherwise; what has landed stays.
     Elsewhere,
     /// No file defines it any more.
@@ -44,7 +46,7 @@ pub enum PlannedChange {
 }
 
 /// One object of a plan.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PlannedObject {
     /// Its name.
     pub name: TableName,
@@ -59,7 +61,7 @@ pub struct PlannedObject {
     /// Its statement in the project.
     pub after: Option<String>,
     /// How the view is refreshed: now, and afterwards.
-    pub mode: (Option<&'static str>, Option<&'static str>),
+    pub mode: (Option<String>, Option<String>),
     /// Why it is refreshed so.
     pub reason: Option<String>,
     /// What building it reads.
@@ -81,7 +83,7 @@ pub fn id(planned: &[PlannedObject]) -> String {
 }
 
 /// What building a view reads of one input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// The input.
     pub input: TableName,
@@ -89,19 +91,6 @@ pub struct Read {
     pub rows: Option<u64>,
     /// Bytes of its files.
     pub bytes: u64,
-}
-
-/// What `check` found.
-#[derive(Debug, Default)]
-pub struct Checked {
-    /// Views that compile: how each is refreshed, and why.
-    pub views: Vec<(TableName, &'static str, String)>,
-    /// Mistakes, by object as far as it is known.
-    pub errors: Vec<Error>,
-    /// Views that could not be looked at, because what they are built on has a mistake.
-    pub skipped: Vec<TableName>,
-    /// Sources and tables that nothing reads.
-    pub unused: Vec<TableName>,
 }
 
 impl Engine {
@@ -113,40 +102,7 @@ impl Engine {
         self.plan_in(&*self.state.lock().await, objects).await
     }
 
-    /// Make the lake hold all files of a project, and of nothing else but what was made at a prompt; what was done. All
-    /// or nothing. Views are built, and readers move to them, with the next pass. `expected`: the [`id`] of the plan that
-    /// was looked at.
-    ///
-    /// # Errors
-    /// `Conflict` when the plan is another one by now, or another process changes the lake; as `apply`.
-    pub async fn apply_project(&self, objects: &[ProjectObject], expected: Option<&str>) -> Result<Vec<PlannedObject>> {
-        let mut state = self.state.lock().await;
-        self.finish_first(&mut state).await?;
-        let planned = self.plan_in(&state, objects).await?;
-        if let Some(expected) = expected.filter(|expected| *expected != id(&planned)) {
-            let text = format!("what is to be done is not what plan {expected} says");
-            return Err(Error::new(ErrorKind::Conflict, text)
-                .with_detail(format!(
-                    "the lake or the project has changed since; it would be plan {} now",
-                    id(&planned)
-                ))
-                .with_hint("look at it again: flash plan"));
-        }
-        let removed = planned.iter().filter(|object| object.change == PlannedChange::Removed);
-        let removed: Vec<TableName> = removed.map(|object| object.name.clone()).collect();
-        self.apply_in(&mut state, objects, &removed).await?;
-        Ok(planned)
-    }
-
-    /// What a file has defined that is not among these any more.
-    pub async fn left_over(&self, applied: &[(TableName, Applied)]) -> Vec<TableName> {
-        let state = self.state.lock().await;
-        let named = |name: &TableName| applied.iter().any(|(applied, _)| applied == name);
-        let left = state.definitions.objects.iter().filter(|(name, object)| object.file.is_some() && !named(name));
-        left.map(|(name, _)| name.clone()).collect()
-    }
-
-    async fn plan_in(&self, state: &State, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
+    pub(super) async fn plan_in(&self, state: &State, objects: &[ProjectObject]) -> Result<Vec<PlannedObject>> {
         let old = &state.definitions;
         let mut desired = BTreeMap::new();
         for object in objects {
@@ -161,6 +117,8 @@ impl Engine {
             desired.entry(name.clone()).or_insert_with(|| object.clone());
         }
         let graph = self.build(&desired, old, false).await?;
+        let access = self.load_access().await?;
+        let stated = StatedChanges::between(&before, &desired, &graph, desired.keys());
         let mut changed: BTreeMap<TableName, PlannedChange> = BTreeMap::new();
         let tables = desired.keys().filter(|name| !graph.slots.contains_key(*name));
         let mut planned = Vec::new();
@@ -175,7 +133,8 @@ impl Engine {
             let inputs = slot.map(|slot| &slot.view.inputs).into_iter().flatten();
             let moved = inputs.filter(|input| changed.get(*input).is_some_and(|change| change.builds()));
             let because = moved.cloned().collect();
-            let change = decide(name, old, before.get(name), &desired[name], fingerprint, because);
+            let ruled = stated.changes(&access, name)?;
+            let change = decide(name, old, before.get(name), &desired[name], fingerprint, because, ruled);
             changed.insert(name.clone(), change.clone());
             let fingerprint = fingerprint.clone();
             let object = self.planned(name, &desired[name], change, &graph, &state.graph, before.get(name)).await?;
@@ -189,7 +148,7 @@ impl Engine {
             change: PlannedChange::Removed,
             before: Some(object.sql.clone()),
             after: None,
-            mode: (state.graph.slots.get(name).map(|slot| slot.view.shape.mode()), None),
+            mode: (state.graph.slots.get(name).map(|slot| slot.view.shape.mode().to_string()), None),
             reason: None,
             reads: vec![],
             fingerprint: String::new(),
@@ -212,7 +171,7 @@ impl Engine {
         for input in builds.into_iter().flat_map(|slot| &slot.view.inputs) {
             reads.push(self.size(input, now).await?);
         }
-        let mode = |slot: &crate::refresh::pass::ViewSlot| slot.view.shape.mode();
+        let mode = |slot: &crate::refresh::pass::ViewSlot| slot.view.shape.mode().to_string();
         Ok(PlannedObject {
             name: name.clone(),
             kind: graph.definitions.objects[name].kind,
@@ -241,60 +200,6 @@ impl Engine {
         };
         Ok(Read { input: input.clone(), rows, bytes })
     }
-
-    /// Compile a project that is in no lake. Every object is looked at.
-    pub async fn check(&self, objects: &[ProjectObject]) -> Checked {
-        let (mut checked, mut desired) = (Checked::default(), BTreeMap::new());
-        for object in objects {
-            match parse_object(object) {
-                Ok((name, wanted)) => drop(desired.insert(name, wanted)),
-                Err(error) => checked.errors.push(error),
-            }
-        }
-        let (mut graph, mut readable, none) = (Graph::default(), Readable::new(), Definitions::default());
-        let (mut broken, mut reads) = (BTreeSet::new(), BTreeMap::new());
-        for (name, object) in &desired {
-            let built = self.build_table(name, object, &none, false, &mut graph, &mut readable).await;
-            let references = match &object.parsed.statement {
-                Statement::CreateMaterializedView(view) => self.references(view, object).map(Some),
-                _ => Ok(None),
-            };
-            match built.and(references) {
-                Ok(Some(references)) => drop(reads.insert(name.clone(), references)),
-                Ok(None) => {}
-                Err(error) => {
-                    checked.errors.push(in_file(error, object));
-                    broken.insert(name.clone());
-                }
-            }
-        }
-        let order = match in_order(&reads) {
-            Ok(order) => order,
-            Err(name) => {
-                let error = Error::new(ErrorKind::Definition, format!("{name} is built on itself"));
-                checked.errors.push(in_file(error.with_hint("break the cycle"), &desired[&name]));
-                return checked;
-            }
-        };
-        for name in order {
-            if reads[&name].iter().any(|input| broken.contains(input)) {
-                broken.insert(name.clone());
-                checked.skipped.push(name);
-                continue;
-            }
-            let object = &desired[&name];
-            if let Err(error) = self.build_view(&name, object, &none, false, &mut graph, &mut readable).await {
-                checked.errors.push(in_file(error, object));
-                broken.insert(name);
-            }
-        }
-        let shape = |name: &TableName| &graph.slots[name].view.shape;
-        checked.views.extend(graph.order.iter().map(|name| (name.clone(), shape(name).mode(), kept_by(shape(name)))));
-        let read: BTreeSet<&TableName> = reads.values().flatten().collect();
-        let unused = desired.keys().filter(|name| !reads.contains_key(*name) && !read.contains(name));
-        checked.unused.extend(unused.filter(|name| !broken.contains(*name)).cloned());
-        checked
-    }
 }
 
 impl PlannedChange {
@@ -304,6 +209,7 @@ impl PlannedChange {
     }
 }
 
+/// `ruled`: who sees what of it changes.
 fn decide(
     name: &TableName,
     old: &Definitions,
@@ -311,21 +217,26 @@ fn decide(
     desired: &Desired,
     fingerprint: &str,
     because: Vec<TableName>,
+    ruled: bool,
 ) -> PlannedChange {
     let (Some(stored), Some(before)) = (old.objects.get(name), before) else { return PlannedChange::New };
-    let same_text = parser::same_words(&before.sql, &desired.sql);
+    let same_text = parser::same_words(&before.parsed.text, &desired.parsed.text);
     match (stored.fingerprint == fingerprint, stored.kind) {
         (true, Kind::Source) if !same_text => PlannedChange::Elsewhere,
+        (true, _) if ruled || beside_rows(&before.parsed.statement) != beside_rows(&desired.parsed.statement) => {
+            PlannedChange::Altered
+        }
         (true, _) => PlannedChange::Unchanged,
         (false, Kind::View) if same_text => PlannedChange::Rebuilt { because },
         (false, _) => PlannedChange::Changed,
     }
 }
 
-/// An error that has no place is at least in this file.
-fn in_file(error: Error, object: &Desired) -> Error {
-    match (error.location(), &object.file) {
-        (None, Some(file)) => error.context(file),
-        _ => error,
+/// What a definition says that its rows do not follow from.
+fn beside_rows(statement: &Statement) -> (Option<&str>, Option<u64>) {
+    match statement {
+        Statement::CreateMaterializedView(view) => (view.comment.as_deref(), view.options.target_lag_ms),
+        Statement::CreateTable(table) => (table.comment.as_deref(), None),
+        _ => (None, None),
     }
 }

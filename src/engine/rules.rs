@@ -217,7 +217,7 @@ fn inherited(name: &TableName, graph: &Graph, rules: &BTreeMap<TableName, Rule>)
 }
 
 /// A condition on an input's rows, in the columns of the view.
-fn lifted(
+pub(super) fn lifted(
     name: &TableName,
     plan: &LogicalPlan,
     input: &TableName,

@@ -237,13 +237,12 @@ pub fn kept_by(shape: &Shape) -> String {
             names.sort();
             names.dedup();
             let having = if *having { "; HAVING rewrites the whole view" } else { "" };
+            let (of, merge) = (names.join(", "), if names.len() == 1 { "merges" } else { "merge" });
             match (names.is_empty(), retracts) {
                 (true, true) => format!("a group is there as long as rows of it are{having}"),
                 (true, false) => format!("a group is kept once it is seen, while the inputs only insert{having}"),
-                (false, true) => format!("{} merge exactly, also when rows go{having}", names.join(", ")),
-                (false, false) => {
-                    format!("{} merge exactly, while the inputs only insert{having}", names.join(", "))
-                }
+                (false, true) => format!("{of} {merge} exactly, also when rows go{having}"),
+                (false, false) => format!("{of} {merge} exactly, while the inputs only insert{having}"),
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The actions of Flight SQL that there are: prepared statements, cancellation, sessions. No transactions.
+//! The actions of Flight SQL that there are: prepared statements, cancellation, sessions; and two of our own
+//! (`deploy`). No transactions.
 //!
 //! The messages of Flight SQL travel inside an `Any`, those of Flight itself (sessions, CancelFlightInfo) do not.
 
@@ -21,7 +22,7 @@ use tonic::{Response, Status};
 use super::service::{Caller, Service};
 use super::sessions;
 use super::statement::{self, Shape};
-use super::{catalog, handles, parameters, status};
+use super::{catalog, deploy, handles, parameters, status};
 
 /// What ListActions tells.
 pub(crate) fn list() -> Vec<ActionType> {
@@ -34,6 +35,8 @@ pub(crate) fn list() -> Vec<ActionType> {
         action("SetSessionOptions", "Sets options of the session: catalog, schema."),
         action("GetSessionOptions", "Tells the options of the session."),
         action("CloseSession", "Forgets the session."),
+        action(deploy::PLAN, "Tells what a project would change in the lake."),
+        action(deploy::APPLY, "Makes the lake hold what a project defines."),
     ]
 }
 
@@ -76,6 +79,8 @@ pub(crate) async fn run(
             let _ = service.sessions.take(handle.as_bytes(), &caller.principal.subject);
             Some(sessions::closed())
         }
+        deploy::PLAN => Some(deploy::plan(service, caller, action.body).await?),
+        deploy::APPLY => Some(deploy::apply(service, caller, action.body).await?),
         "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
             return Err(Status::unimplemented(statement::NO_TRANSACTIONS));
         }

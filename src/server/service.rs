@@ -236,7 +236,7 @@ impl Service {
         values: RecordBatch,
         promised: Option<&Wire>,
     ) -> Result<Opened, Status> {
-        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let deadline = self.deadline(&caller.principal);
         let (answer, mut line) = self.execute(caller, statement, values, deadline).await?;
         let (wire, rows, message) = match answer {
             Answer::Rows { schema, stream } => (Wire::new(&schema).kept(promised)?, stream, None),
@@ -282,7 +282,7 @@ impl Service {
         statement: &Statement,
         values: RecordBatch,
     ) -> Result<i64, Status> {
-        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let deadline = self.deadline(&caller.principal);
         let (answer, line) = self.execute(caller, statement, values, deadline).await?;
         match answer {
             Answer::Done { rows_affected, .. } => {
@@ -299,7 +299,7 @@ impl Service {
 
     /// What a statement would give, without executing it. Only what is refused is written down.
     pub(crate) async fn describe(&self, caller: &Caller, sql: &str) -> Result<Prepared, Status> {
-        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let deadline = self.deadline(&caller.principal);
         let statement = self.read(sql)?;
         let mut parameters = vec![];
         let (wire, line) = match (statement.shape, statement.has_parameters) {
@@ -334,7 +334,7 @@ impl Service {
         ingest: Ingest,
         rows: SendableRecordBatchStream,
     ) -> Result<i64, Status> {
-        let deadline = self.deadline(&caller.principal, Duration::MAX);
+        let deadline = self.deadline(&caller.principal);
         let text = format!("(ingest into {})", ingest.table);
         let work = async move |backend: Arc<dyn Backend>, _, principal: Principal| {
             backend.ingest(&principal, &ingest, rows).await
@@ -345,7 +345,7 @@ impl Service {
     }
 
     /// A change is done. Its line is waited for where it is of what there is, or of who may do what.
-    async fn changed(&self, line: Option<Recording>, rows: u64, is_definition: bool) {
+    pub(crate) async fn changed(&self, line: Option<Recording>, rows: u64, is_definition: bool) {
         let Some(mut line) = line else { return };
         line.fetched(rows, 0);
         drop(line);
@@ -375,7 +375,7 @@ impl Service {
 
     /// Take a turn and do some work in a session of its own, with a line in the audit log: complete for what has failed
     /// or is a change, to be completed for a query, whose rows come later.
-    async fn run<T, W, F>(
+    pub(crate) async fn run<T, W, F>(
         &self,
         caller: &Caller,
         (shape, sql): (Shape, &str),
@@ -419,10 +419,10 @@ impl Service {
         ended(timed)
     }
 
-    /// When work that begins now has used up its time: `time_max`, or what the server or the user has less.
-    fn deadline(&self, principal: &Principal, time_max: Duration) -> Instant {
+    /// When work that begins now has used up its time: what the server allows, or the user's own limit.
+    pub(crate) fn deadline(&self, principal: &Principal) -> Instant {
         let own = principal.limits.time_ms_max.map_or(Duration::MAX, Duration::from_millis);
-        Instant::now() + self.limits.statement_time_max.min(own).min(time_max)
+        Instant::now() + self.limits.statement_time_max.min(own)
     }
 
     /// Queries of a page, as a statement's: in their turn, on the threads of statements, for so long at most. They end
@@ -433,7 +433,7 @@ impl Service {
         time_max: Duration,
         work: impl Future<Output = crate::error::Result<T>> + Send + 'static,
     ) -> Result<T, Status> {
-        let deadline = self.deadline(principal, time_max);
+        let deadline = self.deadline(principal).min(Instant::now() + time_max);
         let _turn = self.turns.take(principal, deadline).await?;
         let work = async move { work.await.map_err(status::from) };
         ended(tokio::time::timeout_at(deadline, self.workers.spawn(work).join_next()).await)

@@ -2,11 +2,12 @@
 
 use tonic::{Code, Status};
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Location};
 
 /// The status for an error: a code by its kind, its whole text, never debug output.
 pub(crate) fn of(error: &Error) -> Status {
     let text = match error.location() {
+        Some(Location { file: Some(file), line, column, .. }) => format!("{error} ({file}:{line}:{column})"),
         Some(at) => format!("{error} (line {}, column {})", at.line, at.column),
         None => error.to_string(),
     };

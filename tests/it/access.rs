@@ -13,6 +13,7 @@ mod limits;
 mod masks;
 mod policies;
 mod server;
+mod stated;
 mod tls;
 
 use std::sync::Arc;

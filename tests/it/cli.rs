@@ -252,11 +252,7 @@ fn a_plan_is_applied_and_what_has_no_file_any_more_goes() {
     let difference = flash(path, "diff silver.n --json").ok().json();
     assert_eq!((&difference["came"], &difference["rows"][0]["change"]), (&1.into(), &"-".into()), "{difference}");
     let shown = flash(path, "diff silver.e").ok();
-    assert!(
-        shown.stdout.contains("│ +") && shown.stderr.contains(": 1 rows came, 0 went; 1 shown"),
-        "{}",
-        shown.stderr
-    );
+    assert!(shown.stdout.contains("│ +") && shown.stderr.contains(": 1 row came, 0 went; 1 shown"), "{}", shown.stderr);
     assert!(flash(path, "apply --yes").ok().stderr.contains("- silver.n  removed"));
     sql(path, "lake", "SELECT * FROM silver.n").fails(2, &["silver.n"]);
     let nothing = flash(path, "apply --json").ok();

@@ -201,6 +201,15 @@ impl Access {
         name == ADMIN || name == PUBLIC || self.roles.contains_key(name)
     }
 
+    /// See to it that there is a role of this name.
+    pub(super) fn role(&mut self, name: &str) -> Result<()> {
+        if !self.is_role(name) {
+            self.unused(name)?;
+            self.roles.insert(name.to_string(), Role::default());
+        }
+        Ok(())
+    }
+
     fn known_roles(&self, roles: &BTreeSet<String>) -> Result<BTreeSet<String>> {
         match roles.iter().find(|role| !self.is_role(role)) {
             Some(unknown) => Err(no_role(unknown)),

@@ -55,7 +55,7 @@ async fn a_project_on_an_empty_lake_is_all_new_and_nothing_is_written() {
     let lake = Lake::new(&[]).await;
     let planned = plan(&lake.engine, &[]).await;
     assert!(planned.len() == 5 && planned.values().all(|object| object.change == Change::New));
-    assert_eq!(planned["s.totals"].mode, (None, Some("merge_state")));
+    assert_eq!(planned["s.totals"].mode, (None, Some("merge_state".into())));
     assert!(lake.engine.status().await.unwrap().is_empty(), "a plan has made views");
 }
 
@@ -66,6 +66,23 @@ async fn spaces_and_comments_are_no_change() {
     let reformatted = "-- totals\nCREATE MATERIALIZED VIEW s.totals\nAS SELECT\n  shop, /* all */ SUM(amount) AS total\n\
                        FROM s.clean\nGROUP BY shop";
     assert_eq!(changes(&plan(&lake.engine, &[("s.totals", reformatted)]).await), []);
+}
+
+#[tokio::test]
+async fn how_fresh_a_view_is_and_what_is_said_of_it_change_without_its_rows() {
+    let lake = applied().await;
+    for beside in ["COMMENT 'by shop'", "WITH (target_lag = '1 minute')"] {
+        let altered =
+            format!("CREATE MATERIALIZED VIEW s.clean {beside} AS SELECT shop, amount FROM s.sales WHERE amount > 0");
+        let edit = ("s.clean", altered.as_str());
+        assert_eq!(changes(&plan(&lake.engine, &[edit]).await), [("s.clean", Change::Altered)], "{beside}");
+        let epoch = lake.engine.published().borrow().epoch;
+        let deployed = lake.engine.deploy(&project(&[edit]), None).await.unwrap();
+        assert!(deployed.built.is_empty() && deployed.epoch == epoch, "{deployed:?}");
+        assert_eq!(changes(&plan(&lake.engine, &[edit]).await), [], "{beside}");
+    }
+    let lag = "SELECT target_lag_ms FROM system.materialized_views WHERE view_name = 's.clean'";
+    assert_eq!(lake.query(lag).await, ["60000"]);
 }
 
 #[tokio::test]
@@ -101,7 +118,7 @@ async fn new_removed_and_otherwise_refreshed_views_are_told() {
     assert_eq!(planned["s.towns"].change, Change::Removed);
     assert_eq!(planned["s.best"].change, Change::New);
     assert_eq!(planned["s.at_a_prompt"].change, Change::Unchanged, "no file has ever defined it");
-    assert_eq!(planned["s.totals"].mode, (Some("merge_state"), Some("full")));
+    assert_eq!(planned["s.totals"].mode, (Some("merge_state".into()), Some("full".into())));
     let twice = [project(&[]), project(&[])].concat();
     assert!(lake.engine.plan(&twice).await.unwrap_err().message().contains("defined twice"));
 }
