@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use serde_json::json;
 
-use super::terminal::grouped;
+use super::terminal::{counted, grouped};
 use super::{Context, format, lake};
 use crate::engine::diff::Difference;
 use crate::epoch::Epoch;

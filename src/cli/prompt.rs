@@ -1,24 +1,46 @@
-//! The prompt of `flash sql`: lines until a `;`, history, and a few commands that begin with a backslash.
+//! The prompt of `flash sql`: lines until a `;`, history, completion, and a few commands that begin with a backslash.
 //!
 //! ```text
 //!  flash> SELECT *            a statement ends with `;`, over as many lines as it takes
-//!    ...> FROM gold.kpis;
+//!    ...> FROM gold.k⇥        Tab offers names and keywords (complete.rs)
 //!  flash> \d                  tables      \d gold.kpis   its columns     \?  help     \q  quit
 //! ```
 
-use rustyline::DefaultEditor;
+mod complete;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use rustyline::config::CompletionType;
 use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Config, Editor};
+
+use complete::Names;
 
 use super::format::Format;
-use super::sql::{Target, script};
-use super::terminal::OUTPUT_CLOSED;
+use super::sql::{Target, script, texts};
+use super::terminal::{OUTPUT_CLOSED, duration};
 use super::{Context, terminal::Look};
 use crate::error::{Error, ErrorKind, Result};
+use crate::project;
 
-const HELP: &str = "  SELECT ...;            a statement ends with a semicolon
+const HELP: &str = "  SELECT ...;            a statement ends with a semicolon; Tab completes names and keywords
   \\d                     tables and views
   \\d gold.kpis           columns of one
+  \\dv                    views: mode, rows, epoch
+  \\dp  \\du               policies and masks; users
+  \\f table|json|csv      how rows are written
+  \\i FILE                run the statements of a file
+  \\timing                tell how long each took, or not
+  \\?                     this
   \\q                     quit (so does Ctrl-D); Ctrl-C stops a query";
+
+/// Names for completion.
+const NAMES: &str = "SELECT table_schema || '.' || table_name, column_name FROM information_schema.columns \
+                     WHERE table_schema <> 'information_schema' ORDER BY table_schema, table_name, ordinal_position";
 
 /// What a line (with the lines before it) asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +49,9 @@ enum Input {
     More,
     Quit,
     Help,
+    Timing,
+    Format(Format),
+    File(String),
     Run(String),
     Mistake(String),
 }
@@ -37,15 +62,20 @@ enum Input {
 /// `Internal` when the terminal cannot be used; errors of statements are shown and the prompt goes on.
 pub async fn run(context: &Context, target: &mut Target, format: Format) -> Result<()> {
     let broken = |error: ReadlineError| Error::new(ErrorKind::Internal, format!("the prompt failed: {error}"));
-    let mut editor = DefaultEditor::new().map_err(broken)?;
+    let settings = Config::builder().completion_type(CompletionType::List).build();
+    let mut editor: Editor<Names, FileHistory> = Editor::with_config(settings).map_err(broken)?;
     if let Some(file) = &context.config.history_file {
         // The first time there is none.
         let _ = editor.load_history(file);
     }
+    editor.set_helper(Some(Names { tables: names(target).await, ..Names::default() }));
     context.terminal.say(&context.terminal.paint(Look::Faint, "statements end with ;   \\? helps   \\q quits"));
-    let mut text = String::new();
+    let (mut text, mut format, mut timing) = (String::new(), format, false);
     loop {
         let prompt = if text.is_empty() { "flash> " } else { "  ...> " };
+        if let Some(names) = editor.helper_mut() {
+            names.before.clone_from(&text);
+        }
         match tokio::task::block_in_place(|| editor.readline(prompt)) {
             Ok(line) => text.push_str(&format!("{line}\n")),
             Err(ReadlineError::Interrupted) => text.clear(),
@@ -57,18 +87,68 @@ pub async fn run(context: &Context, target: &mut Target, format: Format) -> Resu
             let _ = editor.add_history_entry(text.trim());
             text.clear();
         }
-        match input {
-            Input::Empty | Input::More => {}
+        let sql = match input {
+            Input::Empty | Input::More => continue,
             Input::Quit => break,
-            Input::Help => context.terminal.say(HELP),
-            Input::Mistake(message) => context.terminal.warn(&message),
-            Input::Run(sql) => statement(context, target, &sql, format).await?,
+            Input::Help => {
+                context.terminal.say(HELP);
+                continue;
+            }
+            Input::Timing => {
+                timing = !timing;
+                context.terminal.say(if timing { "times are told" } else { "times are not told" });
+                continue;
+            }
+            Input::Format(asked) => {
+                format = asked;
+                continue;
+            }
+            Input::Mistake(message) => {
+                context.terminal.warn(&message);
+                continue;
+            }
+            Input::File(path) => match project::text(Path::new(&path)) {
+                Ok(sql) => sql,
+                Err(error) => {
+                    context.terminal.say(error.render().trim_end());
+                    continue;
+                }
+            },
+            Input::Run(sql) => sql,
+        };
+        let began = Instant::now();
+        statement(context, target, &sql, format).await?;
+        if timing {
+            let took = duration(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
+            context.terminal.say(&context.terminal.paint(Look::Faint, &format!("took {took}")));
+        }
+        if changes_names(&sql)
+            && let Some(helper) = editor.helper_mut()
+        {
+            helper.tables = names(target).await;
         }
     }
     if let Some(file) = &context.config.history_file {
         let _ = editor.save_history(file);
     }
     Ok(())
+}
+
+/// Columns by table; none where they cannot be read, since only completion would miss them.
+async fn names(target: &mut Target) -> BTreeMap<String, Vec<String>> {
+    let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in texts(target, NAMES).await.unwrap_or_default() {
+        if let [table, column] = row.as_slice() {
+            tables.entry(table.clone()).or_default().push(column.clone());
+        }
+    }
+    tables
+}
+
+/// There may be other tables afterwards.
+fn changes_names(sql: &str) -> bool {
+    let text = sql.to_lowercase();
+    ["create", "drop"].iter().any(|verb| text.contains(verb))
 }
 
 /// Run one input; Ctrl-C leaves it, errors are shown.
@@ -96,10 +176,23 @@ fn input(text: &str) -> Input {
         "\\q" | "quit" | "exit" => return Input::Quit,
         "\\?" | "\\h" | "help" => return Input::Help,
         "\\d" => return Input::Run(TABLES.into()),
+        "\\dv" => return Input::Run("SHOW MATERIALIZED VIEWS".into()),
+        "\\dp" => return Input::Run("SELECT * FROM system.policies ORDER BY object_name, policy_name".into()),
+        "\\du" => return Input::Run("SELECT * FROM system.users ORDER BY 1".into()),
+        "\\timing" => return Input::Timing,
         _ => {}
     }
     if let Some(name) = word.strip_prefix("\\d ") {
         return columns(name.trim());
+    }
+    if let Some(name) = word.strip_prefix("\\f ") {
+        return match Format::from_str(name.trim(), true) {
+            Ok(format) => Input::Format(format),
+            Err(_) => Input::Mistake(format!("\\f {name}: there are table, json and csv")),
+        };
+    }
+    if let Some(path) = trimmed.strip_prefix("\\i ") {
+        return Input::File(path.trim().to_string());
     }
     if trimmed.starts_with('\\') {
         return Input::Mistake(format!("{trimmed} is no command; \\? lists them"));
@@ -180,5 +273,13 @@ mod tests {
         assert!(matches!(input("\\d Gold.Kpis"), Input::Run(sql) if sql.contains("'gold'") && sql.contains("'kpis'")));
         assert!(matches!(input("\\d kpis"), Input::Mistake(_)));
         assert!(matches!(input("\\x"), Input::Mistake(_)));
+        assert_eq!(input("\\timing"), Input::Timing);
+        assert_eq!(input("\\f JSON"), Input::Format(Format::Json));
+        assert!(matches!(input("\\f xml"), Input::Mistake(_)));
+        assert_eq!(input("\\i Some/File.sql"), Input::File("Some/File.sql".into()));
+        for command in complete::COMMANDS {
+            let told = input(&format!("{command} x")) != Input::More && input(command) != Input::More;
+            assert!(told && HELP.contains(command), "{command}");
+        }
     }
 }

@@ -13,6 +13,7 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement as DfStatement;
 use futures::{StreamExt, TryStreamExt};
@@ -138,6 +139,28 @@ async fn one(context: &Context, target: &mut Target, parsed: &Parsed, format: Op
         }
     }
     Ok(())
+}
+
+/// The rows of one query as texts; NULL is empty.
+///
+/// # Errors
+/// What the query gives.
+pub async fn texts(target: &mut Target, query: &str) -> Result<Vec<Vec<String>>> {
+    let mut parsed = parser::parse(query, None)?;
+    let Some(parsed) = parsed.pop() else { return Ok(vec![]) };
+    let answer = match target {
+        Target::Lake { engine, settings } => on_lake(engine, settings, &parsed).await?,
+        Target::Server(remote) => on_server(remote, &parsed.text).await?,
+    };
+    let Answer::Rows { stream, .. } = answer else { return Ok(vec![]) };
+    let mut rows = vec![];
+    for batch in stream.try_collect::<Vec<_>>().await? {
+        let options = FormatOptions::default();
+        let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|it| it.value(row).to_string()).collect()));
+    }
+    Ok(rows)
 }
 
 async fn on_lake(engine: &Arc<Engine>, settings: &mut Vec<String>, parsed: &Parsed) -> Result<Answer> {
