@@ -296,6 +296,8 @@ impl Engine {
     pub async fn recover(&self) -> Result<Option<Epoch>> {
         let mut state = self.state.lock().await;
         self.bring_up_to_date(&mut state).await?;
+        self.load_access().await?;
+        self.open_changed(&state).await?;
         let Some(record) = state.unfinished.clone() else { return Ok(None) };
         self.finish(&mut state, record).await.map(|record| Some(record.epoch))
     }
@@ -312,11 +314,14 @@ impl Engine {
 
     /// Wait for maintenance that is under way, for a while, before the process ends.
     pub async fn finish_maintenance(&self) {
-        let under_way = self.state.lock().await.maintenance.take();
-        if let Some(task) = under_way {
-            // What is not done by then is done another time.
-            let _ = tokio::time::timeout(MAINTENANCE_WAIT_MAX, task).await;
-        }
+        let ended = async {
+            let under_way = self.state.lock().await.maintenance.take();
+            if let Some(task) = under_way {
+                let _ = task.await;
+            }
+        };
+        // What is not done by then is done another time.
+        let _ = tokio::time::timeout(MAINTENANCE_WAIT_MAX, ended).await;
     }
 
     /// Where every view stands.

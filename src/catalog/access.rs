@@ -26,7 +26,7 @@ use crate::parser::{GrantOn, PUBLIC, Privilege, RoleLimits};
 use crate::storage::Storage;
 
 pub use change::Changed;
-pub use stated::Stated;
+pub use stated::{Changing, Stated};
 
 /// Folder of the records.
 const FOLDER: &str = "_flash/access";
@@ -50,6 +50,12 @@ pub struct Access {
     /// Views that policies of the tables below do not reach, by the fingerprint of the definition that was looked at.
     #[serde(default)]
     pub declassified: BTreeMap<TableName, String>,
+    /// What of all this stands in the files of a project, by object.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stated: BTreeMap<TableName, Stated>,
+    /// What is to be said of objects that are being changed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changing: BTreeMap<TableName, Changing>,
 }
 
 /// Somebody.

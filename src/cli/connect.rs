@@ -36,8 +36,8 @@ impl Flags {
     /// # Errors
     /// `Config` for a user without a password; as `Remote::connect`.
     pub async fn connect(self) -> Result<Option<Remote>> {
-        let login = login(self.user, self.password, self.token)?;
         let Some(url) = self.server else { return Ok(None) };
+        let login = login(self.user, self.password, self.token)?;
         let trust = Trust { ca: self.tls_ca, identity: self.tls_cert.zip(self.tls_key) };
         Remote::connect(&url, &login, &trust).await.map(Some)
     }

@@ -87,7 +87,8 @@ pub(super) fn as_text(terminal: Terminal, planned: &[PlannedObject]) -> String {
         lines.push(format!("{} {}  {word}{}", terminal.paint(look, sign), object.name, why(object)));
         lines.extend(mode(object).map(|mode| format!("    refresh  {mode}")));
         lines.extend(reads(object).map(|reads| format!("    reads    {reads}")));
-        lines.extend(difference(object).into_iter().map(|line| match line.as_bytes().first() {
+        let told = difference(object).into_iter().chain(object.rules.iter().cloned());
+        lines.extend(told.map(|line| match line.as_bytes().first() {
             Some(b'+') => format!("    {}", terminal.paint(Look::Good, &line)),
             Some(b'-') => format!("    {}", terminal.paint(Look::Bad, &line)),
             _ => format!("    {}", terminal.paint(Look::Faint, &line)),
@@ -113,7 +114,8 @@ fn as_markdown(planned: &[PlannedObject]) -> String {
     }
     lines.push(format!("\n{}", summary(planned)));
     for object in changes(planned) {
-        let difference = difference(object);
+        let mut difference = difference(object);
+        difference.extend(object.rules.iter().cloned());
         if !difference.is_empty() {
             lines.push(format!("\n`{}`\n```diff\n{}\n```", object.name, difference.join("\n")));
         }
@@ -138,6 +140,7 @@ pub(super) fn as_json(planned: &[PlannedObject]) -> Value {
             "reason": object.reason,
             "reads": object.reads.iter().map(read).collect::<Vec<_>>(),
             "difference": difference(object).join("\n"),
+            "rules": object.rules,
         })
     };
     let unchanged = planned.iter().filter(|object| object.change == PlannedChange::Unchanged).count();

@@ -113,12 +113,7 @@ impl Engine {
 
     /// What was given on an object goes with it: the next one of that name is another.
     pub(super) async fn forget_access(&self, name: &TableName) -> Result<()> {
-        let access = self.load_access().await?;
-        if access.without(name) == *access {
-            return Ok(());
-        }
-        let forget = |access: &Access| Ok(Changed { access: access.without(name), message: String::new() });
-        self.save_access(forget).await.map(drop)
+        self.save_stated(|access| Ok(access.without(name))).await
     }
 
     /// Make the change in the newest record; a lost race is a newer record.
@@ -128,7 +123,10 @@ impl Engine {
             let Changed { mut access, message } = change(&newest)?;
             match access.save(self.storage.as_ref()).await {
                 Ok(()) => {
-                    *self.access.write() = (std::time::Instant::now(), Arc::new(access));
+                    let mut held = self.access.write();
+                    if access.number >= held.1.number {
+                        *held = (std::time::Instant::now(), Arc::new(access));
+                    }
                     return Ok(message);
                 }
                 Err(error) if error.kind() == ErrorKind::Conflict && attempt < CHANGES_MAX => {}

@@ -57,7 +57,6 @@ impl Engine {
     ) -> Result<Vec<(TableName, Applied)>> {
         self.finish_first(state).await?;
         let mut desired = stored(&state.definitions)?;
-        let before = desired.clone();
         desired.retain(|name, _| !removed.contains(name));
         let mut named = BTreeSet::new();
         for object in objects {
@@ -83,10 +82,10 @@ impl Engine {
         for name in removed {
             self.forget_access(name).await?;
         }
-        let stated = StatedChanges::between(&before, &desired, &graph, named.iter().chain(removed));
+        let stated = StatedChanges::of(&desired, &graph, named.iter().chain(removed));
         self.save_stated(|access| stated.closed(access)).await?;
         self.install(state, graph).await?;
-        self.save_stated(|access| stated.opened(access)).await?;
+        self.open_changed(state).await?;
         Ok(outcome)
     }
 
@@ -109,7 +108,10 @@ impl Engine {
         };
         // Rows one by one, with nothing beside them: what another version of the program adds fits what is there.
         let plain = matches!(view.shape, Shape::Linear { .. }) && view.definition.options.unique_key.is_empty();
-        if plain && parser::same_words(&before.sql, &object.sql) {
+        if plain
+            && parser::parse_object_file(&before.sql, None)
+                .is_ok_and(|it| parser::same_words(&it.object.text, &object.parsed.text))
+        {
             return Ok(true);
         }
         let name = &view.name;
@@ -504,7 +506,9 @@ pub(super) fn stored(definitions: &Definitions) -> Result<BTreeMap<TableName, De
     let mut desired = BTreeMap::new();
     for (name, object) in &definitions.objects {
         let project = ProjectObject { file: object.file.clone(), sql: object.sql.clone(), data: None };
-        desired.insert(name.clone(), parse_object(&project)?.1);
+        // Rules are looked at when they are applied; the lake holds them apart.
+        let (_, stored) = parse_object(&project)?;
+        desired.insert(name.clone(), Desired { rules: vec![], ..stored });
     }
     Ok(desired)
 }

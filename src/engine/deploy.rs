@@ -9,7 +9,7 @@
 //!
 //! No event is read for it where sources are quiet: views are built from what has landed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,9 +19,6 @@ use crate::engine::{Applied, Engine, Pass, PassRequest, ProjectObject, State};
 use crate::epoch::{Epoch, RefreshFacts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-
-/// Epochs until everything is built; one, as a rule.
-const PASSES_MAX: usize = 10;
 
 /// What was done.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,25 +41,34 @@ impl Engine {
         let planned = self.apply_project_in(&mut state, objects, expected).await?;
         let mut record = Arc::clone(&self.published().borrow());
         let mut built: BTreeMap<TableName, RefreshFacts> = BTreeMap::new();
-        for _ in 0..PASSES_MAX {
-            let request = PassRequest { all: true, full: vec![] };
-            let Pass::Published { record: published, caught_up, .. } = self.pass_in(&mut state, &request).await? else {
-                break;
-            };
+        let mut open = self.unbuilt(&state);
+        while !open.is_empty() {
+            let pass = self.pass_in(&mut state, &PassRequest { all: true, full: vec![] }).await.map_err(|error| {
+                let error = error.context("the definitions are applied, and what is new could not be built yet");
+                error.with_hint("it is built, and readers move to it, with the next epoch")
+            })?;
+            let Pass::Published { record: published, .. } = pass else { break };
             record = published;
-            for object in planned.iter().filter(|object| object.change.builds()) {
-                let Some(facts) = record.refreshes.get(&object.name) else { continue };
-                // What comes after a view is built is its next refresh.
-                if built.get(&object.name).is_none_or(|before| before.error.is_some()) {
-                    built.insert(object.name.clone(), facts.clone());
-                }
-            }
-            if caught_up {
+            let refreshes = open.iter().filter_map(|name| Some((name.clone(), record.refreshes.get(name)?.clone())));
+            built.extend(refreshes);
+            let left = self.unbuilt(&state);
+            if left == open {
                 break;
             }
+            open = left;
         }
         let in_order = planned.iter().filter_map(|object| built.remove_entry(&object.name)).collect();
         Ok(Deployed { epoch: record.epoch, built: in_order, planned })
+    }
+
+    /// What readers do not see yet as it is defined. Each pass leaves less of it, or is the last.
+    fn unbuilt(&self, state: &State) -> BTreeSet<TableName> {
+        let published = self.published.borrow();
+        let stands =
+            |name: &TableName, location: &str| published.tables.get(name).map(|read| read.location == location);
+        let views = state.graph.slots.iter().filter(|(name, slot)| stands(name, &slot.location) != Some(true));
+        let tables = state.graph.tables.iter().filter(|(name, location)| stands(name, location) == Some(false));
+        views.map(|(name, _)| name).chain(tables.map(|(name, _)| name)).cloned().collect()
     }
 
     /// Make the lake hold all files of a project, and of nothing else but what was made at a prompt; what was done. All

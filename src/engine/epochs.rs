@@ -254,6 +254,9 @@ impl Engine {
                 tracing::warn!(source = %name, %error, "the source could not let go of landed records");
             }
         }
+        if let Err(error) = self.open_changed(state).await {
+            tracing::warn!(%error, "rules of views that were changed hold after the next epoch");
+        }
         if epoch.is_multiple_of(MAINTAIN_EPOCHS) {
             self.maintain(state, &published).await;
         }

@@ -68,6 +68,8 @@ pub struct PlannedObject {
     pub reads: Vec<Read>,
     /// That of its new definition; empty for one that is removed.
     pub fingerprint: String,
+    /// What changes of who sees what of it: `+ POLICY ...`, `- GRANT ...`.
+    pub rules: Vec<String>,
 }
 
 /// What tells a plan from all others: what would change, and into what. Rows that came since are no difference.
@@ -75,8 +77,8 @@ pub fn id(planned: &[PlannedObject]) -> String {
     let changes = planned.iter().filter(|object| object.change != PlannedChange::Unchanged);
     let text: String = changes
         .map(|object| {
-            let PlannedObject { name, change, fingerprint, before, after, .. } = object;
-            format!("{name} {change:?} {fingerprint} {before:?} {after:?}\n")
+            let PlannedObject { name, change, fingerprint, before, after, rules, .. } = object;
+            format!("{name} {change:?} {fingerprint} {before:?} {after:?} {rules:?}\n")
         })
         .collect();
     format!("{:08x}", (twox_hash::XxHash3_128::oneshot(text.as_bytes())) as u32)
@@ -118,7 +120,8 @@ impl Engine {
         }
         let graph = self.build(&desired, old, false).await?;
         let access = self.load_access().await?;
-        let stated = StatedChanges::between(&before, &desired, &graph, desired.keys());
+        let removed = before.keys().filter(|name| !desired.contains_key(*name));
+        let stated = StatedChanges::of(&desired, &graph, desired.keys().chain(removed));
         let mut changed: BTreeMap<TableName, PlannedChange> = BTreeMap::new();
         let tables = desired.keys().filter(|name| !graph.slots.contains_key(*name));
         let mut planned = Vec::new();
@@ -133,26 +136,30 @@ impl Engine {
             let inputs = slot.map(|slot| &slot.view.inputs).into_iter().flatten();
             let moved = inputs.filter(|input| changed.get(*input).is_some_and(|change| change.builds()));
             let because = moved.cloned().collect();
-            let ruled = stated.changes(&access, name)?;
+            let rules = stated.difference(&access, name)?;
+            let ruled = !rules.is_empty();
             let change = decide(name, old, before.get(name), &desired[name], fingerprint, because, ruled);
             changed.insert(name.clone(), change.clone());
             let fingerprint = fingerprint.clone();
             let object = self.planned(name, &desired[name], change, &graph, &state.graph, before.get(name)).await?;
-            planned.push(PlannedObject { fingerprint, ..object });
+            planned.push(PlannedObject { fingerprint, rules, ..object });
         }
         let removed = before.iter().filter(|(name, _)| !desired.contains_key(*name));
-        planned.extend(removed.map(|(name, object)| PlannedObject {
-            name: name.clone(),
-            kind: old.objects[name].kind,
-            file: object.file.clone(),
-            change: PlannedChange::Removed,
-            before: Some(object.sql.clone()),
-            after: None,
-            mode: (state.graph.slots.get(name).map(|slot| slot.view.shape.mode().to_string()), None),
-            reason: None,
-            reads: vec![],
-            fingerprint: String::new(),
-        }));
+        for (name, object) in removed {
+            planned.push(PlannedObject {
+                name: name.clone(),
+                kind: old.objects[name].kind,
+                file: object.file.clone(),
+                change: PlannedChange::Removed,
+                before: Some(object.sql.clone()),
+                after: None,
+                mode: (state.graph.slots.get(name).map(|slot| slot.view.shape.mode().to_string()), None),
+                reason: None,
+                reads: vec![],
+                fingerprint: String::new(),
+                rules: stated.difference(&access, name)?,
+            });
+        }
         Ok(planned)
     }
 
@@ -183,6 +190,7 @@ impl Engine {
             reason: slot.map(|slot| kept_by(&slot.view.shape)),
             reads,
             fingerprint: String::new(),
+            rules: vec![],
         })
     }
 

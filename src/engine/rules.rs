@@ -86,7 +86,10 @@ fn rules(granted: &Granted, pinned: &Pinned, state: &SessionState) -> BTreeMap<T
     let mut rules: BTreeMap<TableName, Rule> = BTreeMap::new();
     let put = |rules: &mut BTreeMap<TableName, Rule>, name: &TableName, inherited: Option<Rule>| {
         let Some(table) = tables.get(name) else { return };
-        let rule = own(name, granted, access, state, table);
+        let rule = match access.changing.get(name) {
+            Some(change) if change.hides => Some(being_changed(name)),
+            _ => own(name, granted, access, state, table),
+        };
         let rule = match (rule, inherited) {
             (Some(own), Some(inherited)) => Some(both(own, inherited)),
             (own, inherited) => own.or(inherited),
@@ -121,6 +124,13 @@ fn rebuilding(name: &TableName) -> Rule {
     let error = Error::new(ErrorKind::Denied, format!("{name} is being rebuilt"))
         .with_detail("its definition has changed, and its rows are still those of the one before")
         .with_hint("try again when it has been refreshed");
+    Rule { rows: Err(error), masks: BTreeMap::new() }
+}
+
+fn being_changed(name: &TableName) -> Rule {
+    let error = Error::new(ErrorKind::Denied, format!("{name} is being changed"))
+        .with_detail("who sees what of it changes, and its definition is still the one before")
+        .with_hint("try again when it has been applied");
     Rule { rows: Err(error), masks: BTreeMap::new() }
 }
 

@@ -51,8 +51,14 @@ pub fn parse_object_file(text: &str, file: Option<&str>) -> Result<ObjectFile> {
     let rules: Vec<Parsed> = statements.collect();
     for rule in &rules {
         let at = || location_at(text, rule.offset, file);
+        let of_view = matches!(object.statement, Statement::CreateMaterializedView(_));
         match ruled(&rule.statement) {
-            Some(on) if *on == name => {}
+            Some(on) if *on == name && (of_view || matches!(rule.statement, Statement::Access(_))) => {}
+            Some(on) if *on == name => {
+                return Err(Error::new(ErrorKind::Definition, format!("{name} is no view"))
+                    .with_detail("there is nothing below it whose policies would not reach it")
+                    .with_location(at()));
+            }
             Some(on) => {
                 return Err(Error::new(ErrorKind::Definition, format!("{this} is of {name}, and this is of {on}"))
                     .with_location(at())
@@ -114,6 +120,8 @@ mod tests {
         assert!(refused("GRANT SELECT ON SCHEMA g TO r").contains("holds 2 statements"));
         assert!(refused("ALTER MATERIALIZED VIEW g.v SUSPEND").contains("holds 2 statements"));
         assert!(refused("CREATE USER u PASSWORD 'x'").contains("g/v.sql:2:1"));
+        let table = "CREATE TABLE g.t (a INT); ALTER MATERIALIZED VIEW g.t DECLASSIFY";
+        assert_eq!(parse_object_file(table, None).unwrap_err().message(), "g.t is no view");
         let other = refused("CREATE POLICY p ON g.w USING (true)");
         assert!(other.contains("is of g.v, and this is of g.w") && other.contains("g/w.sql"), "{other}");
         assert!(parse_object_file("-- nothing", None).unwrap_err().message().contains("no statement"));

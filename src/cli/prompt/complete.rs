@@ -20,7 +20,7 @@ use rustyline::{Context, Helper};
 const OFFERED_MAX: usize = 200;
 
 /// Words after which a table follows.
-const BEFORE_TABLE: [&str; 9] = ["from", "join", "into", "update", "table", "view", "on", "describe", "\\d"];
+const BEFORE_TABLE: [&str; 8] = ["from", "join", "into", "update", "table", "view", "describe", "\\d"];
 
 /// Words that begin or go on with a statement of the dialect.
 const KEYWORDS: &str = "ALTER AND AS ASC AUDIT BETWEEN BY CASE CAST COMMENT CONSTRAINT COUNT CREATE CROSS DECLASSIFY DELETE \

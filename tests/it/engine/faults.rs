@@ -21,7 +21,7 @@ use super::harness::{Lake, events};
 
 /// Counts down writes; from zero on all of them fail, before or after they have landed.
 #[derive(Debug)]
-pub(super) struct Failing {
+pub struct Failing {
     inner: Arc<InMemory>,
     left: AtomicI64,
     /// The write that fails has landed: only its answer is lost.
@@ -32,12 +32,17 @@ pub(super) struct Failing {
 
 impl Failing {
     /// Nothing fails until it is told to.
-    pub(super) fn calm() -> Arc<Self> {
+    pub fn calm() -> Arc<Self> {
         Arc::new(Self { inner: Arc::new(InMemory::new()), left: AtomicI64::new(i64::MAX), after: false, once: true })
     }
 
+    /// It has failed since it was told to.
+    pub fn has_failed(&self) -> bool {
+        self.left.load(Ordering::SeqCst) < 0
+    }
+
     /// The n-th write from now on fails, from 0 on, and no other.
-    pub(super) fn fail_at(&self, write: i64) {
+    pub fn fail_at(&self, write: i64) {
         self.left.store(write, Ordering::SeqCst);
     }
 }
