@@ -189,6 +189,9 @@ fn tell(outcome: &Result<Report>, wait: Duration, said: &mut String) {
         for line in &lines {
             tracing::warn!(again_in_ms = wait.as_millis(), "Glue is not in step with the lake: {line}");
         }
+        if lines.is_empty() {
+            tracing::info!("Glue is in step with the lake again");
+        }
         *said = now;
     }
 }

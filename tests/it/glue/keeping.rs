@@ -33,6 +33,11 @@ async fn until(status: &mut watch::Receiver<Status>, what: &str, holds: impl FnM
     found.unwrap_or_else(|_| panic!("{what}: not within {WAIT_MAX:?}")).unwrap().clone()
 }
 
+/// Wait for the next look.
+async fn look(status: &mut watch::Receiver<Status>) {
+    tokio::time::timeout(WAIT_MAX, status.changed()).await.expect("a look in time").unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_follows_changes_and_leaves_epochs_alone() {
     let (lake, glue) = (lake().await, Arc::new(Memory::default()));
@@ -46,12 +51,12 @@ async fn it_follows_changes_and_leaves_epochs_alone() {
     // A view changes, and is read where it was until it is published.
     status.mark_unchanged();
     lake.apply(SALES_CHANGED).await;
-    status.changed().await.unwrap();
+    look(&mut status).await;
     assert_eq!(place.table("gold.sales").await.unwrap().0.columns.len(), 2);
     assert!(glue.calls.load(Ordering::Acquire) <= calls + 6, "an epoch alone asks nothing of Glue");
     status.mark_unchanged();
     lake.pass_until_idle().await;
-    status.changed().await.unwrap();
+    look(&mut status).await;
     assert_eq!(place.table("gold.sales").await.unwrap().0.columns.len(), 3);
 
     // No epoch comes with this.

@@ -1,6 +1,6 @@
 //! Catalogs: one in memory, which can be away or interrupted, and ministack's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -109,10 +109,20 @@ impl Catalog for Memory {
     }
 }
 
-/// A catalog before each of whose writes of tables something happens, once.
+/// When something happens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Moment {
+    /// Before the tables of the schema gold are read.
+    Read,
+    /// Before a table is written.
+    Write,
+}
+
+/// A catalog with which something happens meanwhile, once.
 pub(super) struct Interrupted {
     pub(super) catalog: Arc<dyn Catalog>,
-    pub(super) before: Mutex<VecDeque<BoxFuture<'static, ()>>>,
+    pub(super) at: Moment,
+    pub(super) meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
 }
 
 impl fmt::Debug for Interrupted {
@@ -122,10 +132,10 @@ impl fmt::Debug for Interrupted {
 }
 
 impl Interrupted {
-    async fn interrupt(&self) {
-        let next = self.before.lock().pop_front();
-        if let Some(next) = next {
-            next.await;
+    async fn interrupt(&self, moment: Moment) {
+        let meanwhile = if self.at == moment { self.meanwhile.lock().take() } else { None };
+        if let Some(meanwhile) = meanwhile {
+            meanwhile.await;
         }
     }
 }
@@ -133,6 +143,9 @@ impl Interrupted {
 #[async_trait]
 impl Catalog for Interrupted {
     async fn tables(&self, database: &str) -> Result<Option<Vec<Found>>, Fault> {
+        if database.ends_with("gold") {
+            self.interrupt(Moment::Read).await;
+        }
         self.catalog.tables(database).await
     }
 
@@ -141,17 +154,17 @@ impl Catalog for Interrupted {
     }
 
     async fn create_table(&self, table: &Table) -> Result<(), Fault> {
-        self.interrupt().await;
+        self.interrupt(Moment::Write).await;
         self.catalog.create_table(table).await
     }
 
     async fn update_table(&self, table: &Table, version: Option<&str>) -> Result<(), Fault> {
-        self.interrupt().await;
+        self.interrupt(Moment::Write).await;
         self.catalog.update_table(table, version).await
     }
 
     async fn delete_table(&self, database: &str, name: &str) -> Result<(), Fault> {
-        self.interrupt().await;
+        self.interrupt(Moment::Write).await;
         self.catalog.delete_table(database, name).await
     }
 }

@@ -1,6 +1,5 @@
 //! Several writers at once: whoever is late learns of it, and the outcome is that of the newest epoch.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +8,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::places::{Interrupted, Place, places};
+use super::places::{Interrupted, Moment, Place, places};
 use super::{SALES, SALES_CHANGED, TABLES, done, in_step, lake};
 use crate::engine::harness::Lake;
 
@@ -19,8 +18,13 @@ const WRITERS: usize = 4;
 /// Changes of the view meanwhile.
 const CHANGES: usize = 12;
 
-/// The lake changes, and another process sees to it, when the first one is about to write what it decided before.
-async fn overtaken(place: &Place, lake: Arc<Lake>, statements: &'static [&'static str]) -> flashcommerce::glue::Report {
+/// The lake changes, and another process sees to it, when the first one is about to read Glue, or to write what it decided.
+async fn overtaken(
+    place: &Place,
+    at: Moment,
+    lake: Arc<Lake>,
+    statements: &'static [&'static str],
+) -> flashcommerce::glue::Report {
     let other = place.reconciler(&lake);
     let changed = Arc::clone(&lake);
     let meanwhile: BoxFuture<'static, ()> = async move {
@@ -34,8 +38,8 @@ async fn overtaken(place: &Place, lake: Arc<Lake>, statements: &'static [&'stati
         assert!(other.reconcile().await.unwrap().is_in_step());
     }
     .boxed();
-    let before = Mutex::new(VecDeque::from([meanwhile]));
-    let late = Arc::new(Interrupted { catalog: Arc::clone(&place.catalog), before });
+    let meanwhile = Mutex::new(Some(meanwhile));
+    let late = Arc::new(Interrupted { catalog: Arc::clone(&place.catalog), at, meanwhile });
     place.reconciler_over(&lake, late).reconcile().await.unwrap()
 }
 
@@ -45,15 +49,17 @@ const DROP: &str = "DROP MATERIALIZED VIEW gold.sales";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_older_place_is_never_put_over_a_newer_one() {
-    for place in places("stale").await {
+    let all =
+        [Moment::Read, Moment::Write].map(async |at| places("stale").await.into_iter().map(move |place| (place, at)));
+    for (place, at) in futures::future::join_all(all).await.into_iter().flatten() {
         let lake = Arc::new(lake().await);
         place.reconciler(&lake).reconcile().await.unwrap();
         lake.apply(SALES_CHANGED).await;
         lake.pass_until_idle().await;
-        // It has decided on the place of SALES_CHANGED when that of SALES_AGAIN is registered.
-        let report = overtaken(&place, Arc::clone(&lake), &[SALES_AGAIN]).await;
+        // It knows the place of SALES_CHANGED when that of SALES_AGAIN is registered.
+        let report = overtaken(&place, at, Arc::clone(&lake), &[SALES_AGAIN]).await;
         in_step(&place, &report, &TABLES);
-        assert!(report.done.is_empty(), "its own write was refused: {report:?}");
+        assert!(report.done.is_empty(), "it has written nothing, or not been let: {report:?}");
         let (sales, version) = place.table("gold.sales").await.unwrap();
         assert_eq!((sales.columns[1].name.as_str(), version.as_str()), ("least", "2"));
     }
@@ -66,7 +72,7 @@ async fn what_is_written_without_a_version_is_looked_at_again() {
         let lake = Arc::new(lake().await);
         place.reconciler(&lake).reconcile().await.unwrap();
         place.catalog.delete_table(&format!("{}gold", place.prefix), "sales").await.unwrap();
-        let report = overtaken(&place, Arc::clone(&lake), &[DROP]).await;
+        let report = overtaken(&place, Moment::Write, Arc::clone(&lake), &[DROP]).await;
         assert_eq!(place.table("gold.sales").await, None, "{report:?}");
         assert!(report.is_in_step() && report.done.len() == 2, "it took back what it had done: {:?}", done(&report));
 
@@ -75,7 +81,7 @@ async fn what_is_written_without_a_version_is_looked_at_again() {
         lake.pass_until_idle().await;
         place.reconciler(&lake).reconcile().await.unwrap();
         lake.execute(DROP).await.unwrap();
-        let report = overtaken(&place, Arc::clone(&lake), &[SALES_CHANGED]).await;
+        let report = overtaken(&place, Moment::Write, Arc::clone(&lake), &[SALES_CHANGED]).await;
         in_step(&place, &report, &TABLES);
         assert_eq!(place.table("gold.sales").await.unwrap().0.columns.len(), 3);
     }
