@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod backfill;
+pub mod catalog;
 pub mod check;
 pub mod connect;
 pub mod demo;
@@ -110,6 +111,8 @@ enum Verb {
     Diff(diff::Args),
     /// Show what is built on what, and of which columns a column is made
     Lineage(lineage::Args),
+    /// Tables in AWS Glue, where Athena finds them: bring them in step, or print them as statements
+    Catalog(catalog::Args),
     /// Show where every view stands: version, rows, lag, how it was last refreshed
     Status(status::Args),
 }
@@ -168,6 +171,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         Some(Verb::Kinesis(args)) => kinesis::run(&context, args).await,
         Some(Verb::Sql(args)) => sql::run(&context, args).await,
         Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
+        Some(Verb::Catalog(args)) => catalog::run(&context, args).await,
         Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
         Some(Verb::Diff(args)) => diff::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
@@ -207,6 +211,10 @@ mod tests {
             "lineage gold.kpis.revenue --project sql --dot",
             "lineage --lake lake --json",
             "status --lake lake --json",
+            "status --lake s3://b/p --glue fc_",
+            "run --lake s3://b/p --glue fc_",
+            "catalog sync --lake s3://b/p --glue fc_ --dry-run --json",
+            "catalog ddl --lake s3://b/p --glue fc_",
             "",
         ] {
             let words = std::iter::once("flash").chain(line.split_whitespace());

@@ -43,6 +43,7 @@ use crate::catalog::{session, system};
 use crate::clock::Clock;
 use crate::epoch::{DataLoss, Epoch, EpochRecord, PublishedRecord, Version};
 use crate::error::Result;
+use crate::glue;
 use crate::name::TableName;
 use crate::parser::{AlterAction, CreateSource};
 use crate::refresh::change::Recent;
@@ -221,6 +222,10 @@ pub struct Engine {
     state: Mutex<State>,
     graph: RwLock<Arc<Graph>>,
     published: watch::Sender<Arc<PublishedRecord>>,
+    /// Number of the definitions that are in use.
+    definitions: watch::Sender<u64>,
+    /// How the tables' registration in Glue goes, where it is kept by this process.
+    glue: std::sync::OnceLock<watch::Receiver<glue::Status>>,
     /// Newest published records, oldest first.
     history: RwLock<VecDeque<Arc<PublishedRecord>>>,
     /// What the statement that is being carried out has done to its table.
@@ -257,6 +262,8 @@ impl Engine {
             state: Mutex::new(State::default()),
             graph: RwLock::new(Arc::default()),
             published: watch::Sender::new(Arc::default()),
+            definitions: watch::Sender::new(definitions.number),
+            glue: std::sync::OnceLock::new(),
             history: RwLock::default(),
             recent: RwLock::default(),
             losses: RwLock::default(),
@@ -384,5 +391,21 @@ impl Engine {
     /// The newest published record, and every later one.
     pub fn published(&self) -> watch::Receiver<Arc<PublishedRecord>> {
         self.published.subscribe()
+    }
+
+    /// The number of the definitions that are in use, and every later one: what changes without an epoch.
+    pub fn definitions(&self) -> watch::Receiver<u64> {
+        self.definitions.subscribe()
+    }
+
+    /// Metrics show from now on how the tables' registration in Glue goes.
+    pub fn watch_glue(&self, status: watch::Receiver<glue::Status>) {
+        // There is one registrar in a process; a second one would say the same.
+        let _ = self.glue.set(status);
+    }
+
+    /// How it goes; `None` where this process keeps none.
+    pub fn glue(&self) -> Option<glue::Status> {
+        self.glue.get().map(|status| status.borrow().clone())
     }
 }

@@ -14,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::TableName;
 
+/// Folder of the published records.
+pub const PUBLISHED: &str = "_flash/published";
+
 /// The number of an epoch; the first one is 1.
 pub type Epoch = u64;
 

@@ -4,7 +4,7 @@
 //!  6  cli
 //!  5  scheduler   server (flight, http)   project (sql/ files -> objects)   testing (scripts, run twice)
 //!  4  engine      (definitions, passes, statements)   dashboard (questions, tiles)
-//!  3  refresh     (normalize, classify, append, merge_state, full, explain)
+//!  3  refresh     (normalize, classify, append, merge_state, full, explain)   glue (tables for Athena)
 //!  2  catalog     (objects, lineage, principals, sessions, system tables)
 //!  1  parser      source (kinesis, embedded, files, producer)    storage (delta)    simulator
 //!  0  error   name   config   epoch   clock   aws
@@ -21,6 +21,7 @@ pub mod dashboard;
 pub mod engine;
 pub mod epoch;
 pub mod error;
+pub mod glue;
 pub mod name;
 pub mod parser;
 pub mod project;

@@ -64,6 +64,7 @@ use crate::engine::plan::PlannedObject;
 use crate::engine::{Answer, Engine, ObjectKind, ProjectObject, ViewStatus};
 use crate::epoch::{DataLoss, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
+use crate::glue;
 use crate::name::TableName;
 
 pub use flight::serve as serve_flight;
@@ -174,6 +175,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// See [`Engine::losses`].
     fn losses(&self) -> Vec<DataLoss>;
+
+    /// See [`Engine::glue`].
+    fn glue(&self) -> Option<glue::Status> {
+        None
+    }
 }
 
 #[async_trait]
@@ -245,6 +251,10 @@ impl Backend for Engine {
 
     async fn status(&self) -> Result<Vec<ViewStatus>> {
         Engine::status(self).await
+    }
+
+    fn glue(&self) -> Option<glue::Status> {
+        Engine::glue(self)
     }
 }
 

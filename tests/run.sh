@@ -62,11 +62,11 @@ start_kinesis_local() {
     answers "$port" && export FLASH_KINESIS_LOCAL="http://127.0.0.1:$port"
 }
 
-# The PyPI package ministack as an S3 with the bucket "lakes"; FLASH_S3 says where.
+# The PyPI package ministack as an S3 with the bucket "lakes", and as Glue; FLASH_S3 says where.
 start_s3() {
     local port
     read -r port < <(free_ports 1)
-    BIND_HOST=127.0.0.1 GATEWAY_PORT="$port" SERVICES=s3 LOG_LEVEL=ERROR "$venv/bin/ministack" >/dev/null 2>&1 &
+    BIND_HOST=127.0.0.1 GATEWAY_PORT="$port" SERVICES=s3,glue LOG_LEVEL=ERROR "$venv/bin/ministack" >/dev/null 2>&1 &
     servers+=($!)
     answers "$port" && "$FLASH_PYTHON" - "http://127.0.0.1:$port/lakes" <<'PYTHON' && export FLASH_S3="http://127.0.0.1:$port"
 import sys, urllib.request
@@ -133,7 +133,7 @@ cargo build --release --locked --bins
 
 step "servers for the tests"
 start_kinesis_local || echo "skipped: what is checked on kinesis-local, which needs node and npm"
-start_s3 || echo "skipped: what is checked on S3"
+start_s3 || echo "skipped: what is checked on S3 and Glue"
 
 step "tests"
 cargo test --release --locked --workspace

@@ -58,6 +58,17 @@ pub async fn open_existing(context: &Context, url: &str) -> Result<Arc<Engine>> 
     open_quiet(context, url).await
 }
 
+/// As `open_existing`, and its storage.
+///
+/// # Errors
+/// As `open_existing`.
+pub async fn open_existing_over(context: &Context, url: &str) -> Result<(Arc<Engine>, Arc<dyn Storage>)> {
+    check_exists(url)?;
+    let storage = storage(url).await?;
+    let sources = quiet::sources(storage.as_ref()).await?;
+    Ok((open_with_storage(context, Arc::clone(&storage), sources).await?, storage))
+}
+
 /// Open a lake that is there already, with its sources.
 ///
 /// # Errors
@@ -86,7 +97,10 @@ async fn open_quiet(context: &Context, url: &str) -> Result<Arc<Engine>> {
 }
 
 /// A local folder must hold a lake; other stores say so themselves.
-fn check_exists(url: &str) -> Result<()> {
+///
+/// # Errors
+/// `NotFound`.
+pub fn check_exists(url: &str) -> Result<()> {
     let path = Path::new(url.strip_prefix("file://").unwrap_or(url));
     let elsewhere = url.contains("://") && !url.starts_with("file://");
     if elsewhere || url.starts_with("memory:") || path.join(RECORDS).is_dir() {

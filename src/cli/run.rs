@@ -6,15 +6,17 @@
 //! ```
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::progress::{Progress, StatusLine};
 use super::serve;
 use super::terminal::{Look, Terminal, counted, grouped};
-use super::{Context, lake};
-use crate::engine::Applied;
+use super::{Context, catalog, lake};
+use crate::engine::{Applied, Engine};
 use crate::error::Result;
+use crate::glue::{self, Reconciler, Registrar, RegistrarOptions};
 use crate::name::TableName;
 use crate::project;
 use crate::scheduler::{self, ScheduleOptions};
@@ -38,6 +40,8 @@ pub struct Args {
     #[arg(long)]
     until_caught_up: bool,
     #[command(flatten)]
+    glue: catalog::Flags,
+    #[command(flatten)]
     serving: serve::Flags,
     /// Print one JSON object at the end: epoch, epochs, records, seconds, records_per_second
     #[arg(long)]
@@ -51,18 +55,24 @@ pub struct Args {
 pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     let objects = if args.no_project { vec![] } else { project::load(&args.project)? };
+    let registered = args.glue.lake(&args.lake)?;
     let listeners = args.serving.bind(args.until_caught_up).await?;
     let shutdown = serve::shutdown_on_signals(terminal)?;
-    let (engine, applied) = scheduler::at_start("opening the lake", &shutdown, async || {
+    let (engine, storage, applied) = scheduler::at_start("opening the lake", &shutdown, async || {
+        if args.no_project {
+            lake::check_exists(&args.lake)?;
+        }
+        let storage = lake::storage(&args.lake).await?;
         let sources = lake::overrides(&args.source).await?;
-        let engine = match args.no_project {
-            true => lake::open_there(context, &args.lake, sources).await?,
-            false => lake::open(context, &args.lake, sources).await?,
-        };
+        let engine = lake::open_with_storage(context, Arc::clone(&storage), sources).await?;
         let applied = engine.apply(&objects).await?;
-        Ok((engine, applied))
+        Ok((engine, storage, applied))
     })
     .await?;
+    let registrar = match registered {
+        Some(lake) => Some(register(&engine, catalog::reconciler(lake, storage).await?)),
+        None => None,
+    };
     announce(terminal, &applied);
     let left_over = if args.no_project { vec![] } else { engine.left_over(&applied).await };
     for name in left_over {
@@ -88,8 +98,27 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     line.clear();
     shutdown.cancel();
     engine.finish_maintenance().await;
+    if let Some(registrar) = registrar {
+        warn_of(terminal, &registrar.finish().await);
+    }
     result.and(servers.join().await)?;
     finish(terminal, &progress, args.json)
+}
+
+/// Keep Glue in step beside the passes, and show in the metrics how that goes.
+fn register(engine: &Engine, reconciler: Reconciler) -> Registrar {
+    let options = RegistrarOptions::default();
+    let registrar = Registrar::start(reconciler, engine.published(), engine.definitions(), options);
+    engine.watch_glue(registrar.status());
+    registrar
+}
+
+/// Glue is not what the run was for: what it lacks is said, and no failure.
+fn warn_of(terminal: Terminal, status: &glue::Status) {
+    if status.out_of_step + status.conflicts > 0 || status.error.is_some() {
+        let error = status.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+        terminal.warn(&format!("Glue is not in step with the lake{error}; flash status --glue ... tells more"));
+    }
 }
 
 fn announce(terminal: Terminal, applied: &[(TableName, Applied)]) {

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::Context;
-use super::lake;
 use super::terminal::{Look, Terminal, duration, grouped};
+use super::{Context, catalog, lake};
 use crate::engine::ViewStatus;
 use crate::error::Result;
 
@@ -17,24 +16,43 @@ pub struct Args {
     /// One JSON array, with name, location, version, rows, lag_ms, mode, reason of each view
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    glue: catalog::Flags,
 }
 
-/// Print the state of every view.
+/// Print the state of every view, and how the lake's tables stand in Glue where that is asked for.
 ///
 /// # Errors
-/// As for opening the lake.
+/// As for opening the lake; `Config` for one that cannot be in Glue.
 pub async fn run(context: &Context, args: Args) -> Result<()> {
-    let engine = lake::open_existing(context, &args.lake).await?;
+    let registered = args.glue.lake(&args.lake)?;
+    let (engine, storage) = lake::open_existing_over(context, &args.lake).await?;
     let views = engine.status().await?;
+    let glue = match registered {
+        Some(lake) => Some((catalog::reconciler(lake.clone(), storage).await?.compare().await?, lake)),
+        None => None,
+    };
     if args.json {
+        let row = |view: &ViewStatus| {
+            let mut row = row(view);
+            if let Some((report, lake)) = &glue {
+                row["glue"] = catalog::state(lake, report, &view.name).into();
+            }
+            row
+        };
         let rows: Vec<serde_json::Value> = views.iter().map(row).collect();
         return context.terminal.data(&serde_json::to_string_pretty(&rows)?);
     }
+    show(context, &views)?;
+    glue.map_or(Ok(()), |(report, _)| catalog::show(context.terminal, &report))
+}
+
+fn show(context: &Context, views: &[ViewStatus]) -> Result<()> {
     if views.is_empty() {
         context.terminal.say("no materialized views in this lake yet; `flash run --project sql` makes them");
         return Ok(());
     }
-    context.terminal.data(&table(&context.terminal, &views))
+    context.terminal.data(&table(&context.terminal, views))
 }
 
 fn row(view: &ViewStatus) -> serde_json::Value {

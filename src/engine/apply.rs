@@ -158,6 +158,7 @@ impl Engine {
         }
         state.graph = Arc::new(graph);
         *self.graph.write() = Arc::clone(&state.graph);
+        self.definitions.send_replace(state.definitions.number);
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use crate::catalog::definitions::Definitions;
 use crate::engine::due::{ViewDue, downstream, due};
 use crate::engine::{Engine, Graph, Pass, PassRequest, State, retired};
-use crate::epoch::{Epoch, EpochRecord, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState};
+use crate::epoch::{Epoch, EpochRecord, PUBLISHED, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::SourceFormat;
@@ -33,9 +33,6 @@ use crate::storage::MaintainOptions;
 
 /// Folder of the epoch records.
 const EPOCHS: &str = "_flash/epochs";
-
-/// Folder of the published records.
-const PUBLISHED: &str = "_flash/published";
 
 /// Published records that are held in memory and kept at least in the lake.
 const HISTORY_RECORDS_MAX: usize = 1_000;

@@ -246,6 +246,10 @@ async fn ready(State(site): State<Arc<Site>>) -> Response {
 async fn metrics(State(site): State<Arc<Site>>) -> std::result::Result<Response, Failure> {
     let record = Arc::clone(&site.service.backend.published().borrow());
     let views = site.service.backend.status().await.map_err(super::status::from)?;
-    let text = metrics::text(&record, &views, &site.service.backend.losses(), &site.tally.lock());
+    let backend = &site.service.backend;
+    let mut text = metrics::text(&record, &views, &backend.losses(), &site.tally.lock());
+    if let Some(status) = backend.glue() {
+        metrics::glue(&mut text, &status);
+    }
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

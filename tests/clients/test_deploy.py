@@ -7,7 +7,7 @@
 3. The compose file's own commands, carried out without Docker: stream, shoppers, bucket and service, to a query.
 4. The template against the program: rights are the calls it makes, alarms look for lines and metrics that it writes.
 
-Needs the packages of requirements.txt (yaml comes with ministack).
+Needs the packages of requirements.txt (botocore and yaml come with ministack).
 """
 
 import contextlib
@@ -26,6 +26,7 @@ import threading
 import time
 import urllib.request
 
+import botocore.session
 import yaml
 
 from flight_sql import Client
@@ -200,6 +201,11 @@ def compose():
         until(lambda: ready(http_port), "an epoch")
         client = Client(f"grpc://127.0.0.1:{flight_port}")
         until(lambda: client.rows("SELECT count(*) FROM gold.kpis")[0][0] > 0, "figures")
+        session = botocore.session.get_session()
+        session.set_credentials("local", "local")
+        glue = session.create_client("glue", region_name="us-east-1", endpoint_url=f"http://127.0.0.1:{bucket}")
+        there = lambda: {table["Name"] for table in glue.get_tables(DatabaseName="flashcommerce_gold")["TableList"]}
+        until(lambda: "kpis" in there(), "the table in Glue")
 
 
 def ready(port):
@@ -243,6 +249,8 @@ def template():
     made = kinesis("source", "kinesis", "*.rs")
     assert len(made) == 7, made
     assert made == allowed("ServiceRole", "kinesis"), f"{made} are called, {allowed('ServiceRole', 'kinesis')} allowed"
+    glue = {f"glue:{called.title().replace('_', '')}" for called in re.findall(r"client\.(\w+)\(\)", sources("glue", "client.rs"))}
+    assert len(glue) == 6 and glue == allowed("ServiceRole", "glue"), f"{glue} are called, {allowed('ServiceRole', 'glue')} allowed"
     assert kinesis("source", "producer.rs") <= allowed("ProducerRole", "kinesis"), "the producer's calls"
     for actions, resource in statements(resources["ReaderRole"]):
         if any(re.search("Put|Delete|Update|Create", action) for action in actions):

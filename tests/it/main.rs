@@ -13,6 +13,7 @@ mod cli;
 mod dashboard;
 mod engine;
 mod flight;
+mod glue;
 mod incremental;
 mod layers;
 mod simulator;

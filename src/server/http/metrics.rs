@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::engine::ViewStatus;
 use crate::epoch::{DataLoss, PublishedRecord};
+use crate::glue;
 use crate::name::TableName;
 
 /// Sums over the records that were published while this server ran. Records that come faster than they can be looked
@@ -102,6 +103,31 @@ fn losses(text: &mut String, losses: &[DataLoss]) {
     by_source.iter().for_each(|(source, count)| line(text, name, &format!("source=\"{}\"", label(source)), count));
 }
 
+/// How the tables' registration in Glue goes.
+pub(super) fn glue(text: &mut String, status: &glue::Status) {
+    let name = "flash_glue_tables";
+    family(text, name, "gauge", "Tables of the lake, by how they stand in Glue; see flash status --glue.");
+    let (conflict, refused) = (status.conflicts, status.refused);
+    let states = [
+        ("in_step", status.in_step),
+        ("out_of_step", status.out_of_step),
+        ("conflict", conflict),
+        ("refused", refused),
+    ];
+    states.iter().for_each(|(state, count)| line(text, name, &format!("state=\"{state}\""), count));
+    let name = "flash_glue_failures_total";
+    family(text, name, "counter", "Looks at Glue that ended with a fault; the log says which.");
+    line(text, name, "", status.failures);
+    let name = "flash_glue_up";
+    family(text, name, "gauge", "0 while the last look at Glue ended with a fault.");
+    line(text, name, "", u8::from(status.error.is_none()));
+    if let Some(at_us) = status.in_step_us {
+        let name = "flash_glue_in_step_timestamp_seconds";
+        family(text, name, "gauge", "When Glue was last in step with the lake, in seconds since 1970 UTC.");
+        line(text, name, "", seconds(at_us, 1_000_000.0));
+    }
+}
+
 fn counters(text: &mut String, tally: &Tally) {
     family(text, "flash_epochs_total", "counter", "Epochs published since the start.");
     line(text, "flash_epochs_total", "", tally.epochs);
@@ -169,5 +195,28 @@ mod tests {
         assert!(text.contains("flash_epochs_total 3\n"), "{text}");
         assert!(text.contains("flash_refreshes_total{view=\"gold.a\\\"b\",mode=\"append\"} 2\n"), "{text}");
         assert!(text.contains("flash_refresh_seconds_total{view=\"gold.a\\\"b\",mode=\"append\"} 0.5\n"), "{text}");
+    }
+
+    #[test]
+    fn glue_is_counted_by_how_tables_stand() {
+        let status = glue::Status {
+            in_step: 3,
+            conflicts: 1,
+            failures: 2,
+            in_step_us: Some(1_500_000),
+            ..glue::Status::default()
+        };
+        let mut text = String::new();
+        super::glue(&mut text, &status);
+        for line in [
+            "flash_glue_tables{state=\"in_step\"} 3",
+            "flash_glue_tables{state=\"conflict\"} 1",
+            "flash_glue_tables{state=\"out_of_step\"} 0",
+            "flash_glue_failures_total 2",
+            "flash_glue_up 1",
+            "flash_glue_in_step_timestamp_seconds 1.5",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
     }
 }
