@@ -59,7 +59,7 @@ type Built = (TableName, RefreshFacts);
 pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     let objects = project::load(&args.project)?;
-    let storage = lake::storage(&args.lake).await?;
+    let storage = lake::storage(context, &args.lake).await?;
     let mut sources = quiet::sources(storage.as_ref()).await?;
     sources.extend(quiet::of(source_names(&objects)?));
     let engine = lake::open_with_storage(context, storage, sources).await?;
