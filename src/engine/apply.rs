@@ -375,7 +375,7 @@ impl Engine {
             return Ok(entry);
         }
         let now_us = self.clock.now_us();
-        let former = retired::former(view, graph, old, now_us).filter(|_| create);
+        let former = retired::former(view, graph, old, now_us, self.storage.retention_ms()).filter(|_| create);
         if let Some(former) = former
             && self.stands_where_it_was(former).await?
         {

@@ -162,7 +162,9 @@ impl Engine {
         behind_ms: BTreeMap<TableName, BTreeMap<String, i64>>,
     ) -> Result<Arc<PublishedRecord>> {
         let epoch = record.epoch;
-        if let (false, Some(task)) = (record.full.is_empty(), state.maintenance.take()) {
+        if !record.full.is_empty()
+            && let Some(task) = state.maintenance.take()
+        {
             // A recompute replaces every file; compaction must not put another in the place of one meanwhile.
             let _ = task.await;
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!   view at A ──apply: defined otherwise──▶ view at B, A retired with the epoch that it reflects
 //!        ▲                                     │
-//!        └──apply: defined as before───────────┤ within GO_BACK_MAX, its inputs where they were: it reads what has come since
+//!        └──apply: defined as before───────────┤ within go_back_us, its inputs where they were: it reads what has come since
 //!                                              │ later: a new table
 //!                                              └─ KEPT after it was read last: A's files go, but for what others have
 //!   DROP ──▶ retired, too: not gone back to, and its files stay for DROPPED_KEPT
@@ -21,8 +21,11 @@ use crate::name::TableName;
 use crate::refresh::compile::{CompiledView, state_folder};
 use crate::refresh::pass::ViewSlot;
 
-/// How long a retired table can be gone back to, in microseconds: less than removed files of its inputs are kept.
-const GO_BACK_MAX_US: i64 = 45 * 60 * 1_000_000;
+/// How long a retired table can be gone back to, in microseconds: three fifths of the time that removed files of its inputs
+/// are kept.
+fn go_back_us(retention_ms: i64) -> i64 {
+    retention_ms.saturating_mul(600)
+}
 
 /// How long its files stay, in microseconds: as long as those that a commit has removed.
 const KEPT_US: i64 = 3_600_000_000;
@@ -94,11 +97,12 @@ pub(super) fn former<'a>(
     graph: &Graph,
     definitions: &'a Definitions,
     now_us: i64,
+    retention_ms: i64,
 ) -> Option<&'a Retired> {
     let is_former = |it: &&Retired| {
         it.name == view.name
             && it.object.fingerprint == view.fingerprint
-            && it.read_us > now_us - GO_BACK_MAX_US
+            && it.read_us > now_us - go_back_us(retention_ms)
             && it.states.contains_key(&it.name)
             && it.inputs == inputs(view, graph)
     };

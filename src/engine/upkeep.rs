@@ -104,10 +104,12 @@ impl Engine {
 
     /// Each table of the lake, and what may be done to it.
     fn to_maintain(&self, graph: &Graph, needed: &BTreeMap<String, i64>) -> Vec<(String, String, MaintainOptions)> {
+        // What this round merges may be read by the epoch that is next: it goes with another round.
+        let begin_ms = chrono::Utc::now().timestamp_millis() - 1;
         let options = |location: &str, compact: bool| MaintainOptions {
             compact,
             retention_ms: self.storage.retention_ms(),
-            needed_since_ms: needed.get(location).copied(),
+            needed_since_ms: Some(needed.get(location).map_or(begin_ms, |since_ms| begin_ms.min(*since_ms))),
             ..MaintainOptions::default()
         };
         let mut tables = Vec::new();
