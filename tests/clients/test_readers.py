@@ -50,7 +50,7 @@ class Oracle:
     """Every state that is or may be committed: (rows, sum) -> its number. Sums never come twice."""
 
     def __init__(self):
-        self.states, self.rows, self.total = {(0, 0): 0}, 0, 0
+        self.states, self.rows, self.total, self.inserts = {(0, 0): 0}, 0, 0, 0
 
     def next(self, rows, total):
         """Noted before the statement is sent: a reader may see it before the writer hears that it is done."""
@@ -58,20 +58,20 @@ class Oracle:
         assert self.states.setdefault((self.rows, self.total), len(self.states)) == len(self.states) - 1
 
 
-def write(client, oracle, end):
+def write(client, oracle, seconds):
     """INSERT, and now and then UPDATE and DELETE: each is one state."""
-    number = 0
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
-        number += 1
-        values = [number * ROWS + n for n in range(ROWS)]
+        oracle.inserts += 1
+        values = [oracle.inserts * ROWS + n for n in range(ROWS)]
         oracle.next(ROWS, sum(values))
         client.update("INSERT INTO s.t VALUES " + ", ".join(f"({n % 7}, {n})" for n in values))
-        if number % 5 == 0:
-            oracle.next(0, 100 * ROWS)
-            client.update(f"UPDATE s.t SET n = n + 100 WHERE n >= {values[0]} AND n <= {values[-1]}")
-            oracle.next(-ROWS, -(sum(values) + 100 * ROWS))
-            client.update(f"DELETE FROM s.t WHERE n >= {values[0] + 100} AND n <= {values[-1] + 100}")
-    return number
+        if oracle.inserts % 40 == 0:
+            oracle.next(0, -2 * sum(values))
+            client.update(f"UPDATE s.t SET n = -n WHERE n BETWEEN {values[0]} AND {values[-1]}")
+            half = values[: ROWS // 2]
+            oracle.next(-len(half), sum(half))
+            client.update(f"DELETE FROM s.t WHERE n BETWEEN {-half[-1]} AND {-half[0]}")
 
 
 def total(table, count, column):
@@ -93,7 +93,7 @@ def by_polars(lake, name):
 
 def by_duck(lake, name):
     read = by_duckdb(deltalake.DeltaTable(f"{lake}/s/{name}"))
-    return read if read is not None else pa.table({"k": pa.array([], pa.int32()), "n": [], "c": [], "total": []})
+    return read if read is not None else pa.table({column: pa.array([], pa.int64()) for column in ("k", "n", "c", "total")})
 
 
 def outside(read):
@@ -147,16 +147,17 @@ def all_the_time(folder, seconds):
         }
         readers = [Reader(name, read, oracle, lake, over) for name, read in readers.items()]
         [reader.start() for reader in readers]
-        begin, written = time.monotonic(), 0
+        begin = time.monotonic()
         while time.monotonic() - begin < seconds and not over.is_set():
-            written += write(Client(server.url), oracle, time.monotonic() + 1)
+            write(Client(server.url), oracle, 1)
         over.set()
         [reader.join(60) for reader in readers]
         for reader in readers:
             if reader.failed:
                 raise AssertionError(f"{reader.what}, after {reader.reads} reads") from reader.failed
+        for reader in readers:
             assert reader.reads > 2 and len(reader.seen) > 2, f"{reader.what} has read {reader.reads} times only"
-            print(f"ok  {reader.what}: {reader.reads} reads, {len(reader.seen)} states, while {written} inserts came", flush=True)
+            print(f"ok  {reader.what}: {reader.reads} reads, {len(reader.seen)} states, of {len(oracle.states)}", flush=True)
         done = asked.rows("SELECT operation, sum(files_removed), count(error) FROM system.maintenance GROUP BY operation")
         done = {operation: (files, errors) for operation, files, errors in done}
         # Otherwise nothing was shown.
@@ -193,11 +194,11 @@ VIEW = """CREATE MATERIALIZED VIEW s.by_kind AS SELECT kind, count(*) AS rows, s
 def by_us(lake, name):
     """Rows, sums and NULLs as `flash sql` computes them, of the columns that have sums there."""
     sums = {"id": "id", "small": "small", "whole": "whole", "amount": "amount", "large": "large", "rows": "rows"}
-    sums |= {"name": "character_length(name)", "data": "octet_length(data)"}
+    sums |= {"name": "character_length(name)", "data": "character_length(encode(data, 'hex')) / 2"}
     sums |= {column: f"CAST({column} AS BIGINT)" for column in ("at", "at_ist")}
     there = sql(lake, f"SELECT column_name AS c FROM information_schema.columns WHERE table_schema = 's' AND table_name = '{name}'")
     there = [row["c"] for row in there]
-    asked = [f"CAST(sum(CAST({sums[c]} AS DECIMAL(38, 10))) AS VARCHAR) AS \"sum {c}\"" for c in there if c in sums and c not in ("at", "at_ist")]
+    asked = [f"CAST(sum(CAST({sums[c]} AS DECIMAL(38, 10))) AS VARCHAR) AS \"sum {c}\"" for c in there if c in sums]
     asked += [f'count(*) - count("{c}") AS "nulls {c}"' for c in there]
     row = sql(lake, f"SELECT count(*) AS r, {', '.join(asked)} FROM s.{name}")[0]
     with decimal.localcontext(prec=80):
