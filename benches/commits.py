@@ -4,7 +4,7 @@
     benches/commits.py                       100,000 commits of one table, half an hour
     benches/commits.py --commits 10000       a quick look
 
-    one connection ──INSERT──▶ flash run ──▶ s.t ──▶ s.by_k (merged), s.large (appended)     an epoch each
+    one connection ──INSERT──▶ flash run ──▶ s.t ──▶ s.by_k (merged), s.filtered (appended)   an epoch each
           every 1,000 commits: p50 and p95 of the INSERT, views included; the time of a new process that opens the lake
                                and reads a view; memory of the server; data files, log files and records in the lake
 
@@ -33,13 +33,13 @@ from flight_sql import Client  # noqa: E402
 PROJECT = {
     "s/t": "CREATE TABLE s.t (k INT, n BIGINT)",
     "s/by_k": "CREATE MATERIALIZED VIEW s.by_k AS SELECT k, count(*) AS c, sum(n) AS s FROM s.t GROUP BY k",
-    "s/large": "CREATE MATERIALIZED VIEW s.large AS SELECT k, n FROM s.t WHERE k > 5",
+    "s/filtered": "CREATE MATERIALIZED VIEW s.filtered AS SELECT k, n FROM s.t WHERE n >= 0",
 }
 # Newest published records are held in memory up to this number of epochs: until then the server fills.
 WARM_UP = 1_000
 # The last third of the run beside the first one after the warm-up. Counts of files go up and down between rounds of
 # upkeep; times are those of a machine that others may use.
-GROWTH_MAX = {"p50_ms": 1.5, "startup_ms": 1.5, "rss_mb": 1.3, "data_files": 1.5, "log_files": 1.5, "records": 1.1}
+GROWTH_MAX = {"p50_ms": 2.0, "startup_ms": 2.0, "rss_mb": 1.3, "data_files": 1.5, "log_files": 1.5, "records": 1.1}
 COLUMNS = ["commits", "p50_ms", "p95_ms", "startup_ms", "rss_mb", "data_files", "log_files", "records", "lake_mb"]
 
 

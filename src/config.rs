@@ -137,9 +137,12 @@ mod tests {
     fn limits_are_checked() {
         assert_eq!(config(&[("FLASH_SLICE_RECORDS_MAX", "1_000")]).unwrap().slice_records_max, 1000);
         assert_eq!(config(&[("FLASH_RETENTION_SECONDS", "2")]).unwrap().retention_ms, 2_000);
-        for (name, value) in
-            [("FLASH_RETENTION_SECONDS", "0"), ("FLASH_SLICE_RECORDS_MAX", "0"), ("FLASH_SLICE_BYTES_MAX", "1000"), ("FLASH_SLICE_BYTES_MAX", "x")]
-        {
+        for (name, value) in [
+            ("FLASH_RETENTION_SECONDS", "0"),
+            ("FLASH_SLICE_RECORDS_MAX", "0"),
+            ("FLASH_SLICE_BYTES_MAX", "1000"),
+            ("FLASH_SLICE_BYTES_MAX", "x"),
+        ] {
             let error = config(&[(name, value)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.message().contains(name));

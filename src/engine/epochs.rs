@@ -168,22 +168,19 @@ impl Engine {
             // A recompute replaces every file; compaction must not put another in the place of one meanwhile.
             let _ = task.await;
         }
-        let previous = Arc::clone(&self.published.borrow());
-        let slots = record.views.iter().filter_map(|name| state.graph.slots.get(name).cloned()).collect::<Vec<_>>();
-        let mut slices = BTreeMap::new();
-        for (name, batches) in rows {
-            slices.insert(name, Arc::new(with_epoch(batches, epoch)?));
-        }
-        let full =
-            record.full.iter().map(|name| (name.clone(), "REFRESH ... FULL was asked for".to_string())).collect();
-        let pass = pass::Pass {
-            marks: slots.iter().map(|slot| (slot.view.name.clone(), Marks::default())).collect(),
-            slots,
-            slices,
-            full,
-            ..self.bare_pass(&state.graph, previous, record).await?
+        let ended = self.run_pass(state, &record, &rows).await;
+        let mut published = match (ended, state.maintenance.take()) {
+            // Compaction has put another file in the place of one that a view takes out. It begins with an epoch: not now.
+            (Err(error), Some(task)) if error.kind() == ErrorKind::Conflict => {
+                tracing::info!(epoch, %error, "carrying out again an epoch that a compaction got in the way of");
+                let _ = task.await;
+                self.run_pass(state, &record, &rows).await?
+            }
+            (ended, task) => {
+                state.maintenance = task;
+                ended?
+            }
         };
-        let mut published = Arc::new(pass).run().await?;
         published.published_us = self.clock.now_us();
         let objects = &state.graph.definitions.objects;
         let quarantines: BTreeSet<TableName> = objects.keys().map(TableName::quarantine).collect();
@@ -192,6 +189,31 @@ impl Engine {
         published.behind_ms.clone_from(&self.published.borrow().behind_ms);
         published.behind_ms.extend(behind_ms);
         self.publish(state, published).await
+    }
+
+    /// One try at the views of an epoch.
+    async fn run_pass(
+        &self,
+        state: &State,
+        record: &EpochRecord,
+        rows: &BTreeMap<TableName, Vec<RecordBatch>>,
+    ) -> Result<PublishedRecord> {
+        let previous = Arc::clone(&self.published.borrow());
+        let slots = record.views.iter().filter_map(|name| state.graph.slots.get(name).cloned()).collect::<Vec<_>>();
+        let mut slices = BTreeMap::new();
+        for (name, batches) in rows {
+            slices.insert(name.clone(), Arc::new(with_epoch(batches.clone(), record.epoch)?));
+        }
+        let full =
+            record.full.iter().map(|name| (name.clone(), "REFRESH ... FULL was asked for".to_string())).collect();
+        let pass = pass::Pass {
+            marks: slots.iter().map(|slot| (slot.view.name.clone(), Marks::default())).collect(),
+            slots,
+            slices,
+            full,
+            ..self.bare_pass(&state.graph, previous, record.clone()).await?
+        };
+        Arc::new(pass).run().await
     }
 
     /// A pass in which no view takes part.
@@ -493,7 +515,6 @@ impl Engine {
         let record: EpochRecord = serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))?;
         Ok((record.epoch > published).then_some(record))
     }
-
 }
 
 pub(super) fn views_due(state: &State) -> BTreeMap<TableName, ViewDue> {

@@ -14,8 +14,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -26,7 +26,6 @@ use crate::engine::{Engine, Graph, State, audit_log, retired};
 use crate::epoch::{Epoch, PublishedRecord};
 use crate::error::Result;
 use crate::refresh::classify::Shape;
-use crate::refresh::compile::ReadableKind;
 use crate::refresh::pass::FACTS;
 use crate::refresh::refresh_view::BEHIND_US_MAX;
 use crate::storage::{MaintainOptions, Objects, Operation, Storage, Upkept};
@@ -117,8 +116,8 @@ impl Engine {
             let merged = matches!(slot.view.shape, Shape::Merge { .. });
             let state_folder = merged.then(|| slot.view.state_folder());
             // Refreshes of all other views rewrite files, and make small ones one as they go: both at a time would be in each
-            // other's way.
-            let compact = slot.view.kind == ReadableKind::Log;
+            // other's way. A linear view that loses rows now and then carries its epoch out again.
+            let compact = matches!(slot.view.shape, Shape::Linear { .. });
             let of_view = MaintainOptions { state_folder, ..options(&slot.location, compact) };
             tables.push((name.to_string(), slot.location.clone(), of_view));
             if let Some(location) = &slot.quarantine {
@@ -201,9 +200,7 @@ impl Round {
     /// Records that nobody reads any more.
     async fn records(&self, record: &mut Maintenance) -> bool {
         let mut worth = false;
-        let old = |epoch: Epoch| {
-            epoch + HISTORY_RECORDS_MAX as u64 <= self.epoch && !self.frontiers.contains(&epoch)
-        };
+        let old = |epoch: Epoch| epoch + HISTORY_RECORDS_MAX as u64 <= self.epoch && !self.frontiers.contains(&epoch);
         let of_the_past = |epoch: Epoch| epoch < self.epoch;
         let folders: [(&str, &(dyn Fn(Epoch) -> bool + Sync)); 3] =
             [(super::epochs::EPOCHS, &old), (super::epochs::PUBLISHED, &old), (FACTS, &of_the_past)];

@@ -38,6 +38,7 @@ async fn ordinary_tables_and_the_audit_log_are_kept_in_order() {
     let lake = Lake::keeping(0, Clock::System).await;
     lake.query("CREATE TABLE s.t (k INT, n INT)").await;
     lake.query("CREATE MATERIALIZED VIEW s.v AS SELECT k, count(*) AS c, sum(n) AS s FROM s.t GROUP BY k").await;
+    lake.query("CREATE MATERIALIZED VIEW s.large AS SELECT k, n FROM s.t WHERE n >= 0").await;
     for n in 0..120 {
         lake.query(&format!("INSERT INTO s.t VALUES ({}, {n})", n % 3)).await;
         // Upkeep is under way beside these: it gives way, or they do it again.
@@ -49,13 +50,15 @@ async fn ordinary_tables_and_the_audit_log_are_kept_in_order() {
         lake.engine.log_audit(&[entry]).await.unwrap();
     }
     insert(&lake, 1_000, 32).await;
-    for (table, files) in [("s/t", 40), ("s/v", 40), ("_flash/audit_log", 40)] {
+    for (table, files) in [("s/t", 40), ("s/v", 40), ("s/large", 40), ("_flash/audit_log", 40)] {
         assert!(count(&lake, table, ".parquet").await <= files, "{table}: {:#?}", objects(&lake, table).await);
         let log = count(&lake, &format!("{table}/_delta_log"), ".json").await;
         assert!(log <= 130, "{table}: {log} entries");
     }
     let rows = "SELECT k, count(*), sum(n) FROM s.t GROUP BY k ORDER BY k";
     assert_eq!(lake.query("SELECT * FROM s.v ORDER BY k").await, lake.query(rows).await);
+    let rows = "SELECT count(*), sum(n) FROM s.";
+    assert_eq!(lake.query(&format!("{rows}large")).await, lake.query(&format!("{rows}t")).await);
     assert_eq!(lake.query("SELECT count(*), count(DISTINCT n) FROM s.t").await, ["122|92"]);
     assert_eq!(lake.query("SELECT count(*), count(DISTINCT user_name) FROM system.audit_log").await, ["120|120"]);
     let done = "SELECT operation, sum(files_removed) > 0, sum(files_added) > 0, count(error) FROM system.maintenance \
@@ -114,7 +117,7 @@ async fn a_view_that_rests_finds_what_it_has_not_followed() {
     lake.query("ALTER MATERIALIZED VIEW s.v RESUME").await;
     insert(&lake, 600, 33).await;
     let after = count(&lake, "s/t", ".parquet").await;
-    assert!(meanwhile >= before + 60 && after <= before + 40, "{before}, {meanwhile}, {after}");
+    assert!(meanwhile >= 100 && after + 60 <= meanwhile && after < before, "{before}, {meanwhile}, {after}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -138,7 +141,8 @@ async fn a_view_that_is_too_far_behind_says_so_and_holds_nobody_up() {
     insert(&lake, 6, 1).await;
     assert_eq!(lake.query("SELECT sum(c) FROM s.v").await, ["5"]);
     assert_eq!(lake.query("SELECT sum(c) FROM s.other").await, ["7"]);
-    let error = "SELECT error FROM system.refreshes WHERE view_name = 's.v' AND state = 'failed' ORDER BY epoch DESC LIMIT 1";
+    let error =
+        "SELECT error FROM system.refreshes WHERE view_name = 's.v' AND state = 'failed' ORDER BY epoch DESC LIMIT 1";
     let error = lake.query(error).await.join("");
     assert!(error.contains("more than 7 days") && error.contains("REFRESH MATERIALIZED VIEW s.v FULL"), "{error}");
     lake.query("REFRESH MATERIALIZED VIEW s.v FULL").await;
