@@ -303,8 +303,7 @@ async fn each_definition_has_a_quarantine_of_its_own() {
     };
     let quarantine = || {
         let published = lake.engine.published();
-        let location = published.borrow().tables[&"s.clean_quarantine".parse().unwrap()].location.clone();
-        location
+        published.borrow().tables[&"s.clean_quarantine".parse().unwrap()].location.clone()
     };
     lake.engine.apply_project(&of(0), None).await.unwrap();
     lake.query("INSERT INTO s.sales VALUES ('S1', 'p', 1), ('S2', 'p', 7)").await;

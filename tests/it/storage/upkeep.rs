@@ -205,7 +205,7 @@ async fn what_was_made_and_never_recorded_goes_after_a_day() {
     append(&lake, "s/used", Some(1), &[rows(None, 0..1)]).await;
     store.put(&"s/other/_delta_log/00000000000000000000.json".into(), "{}".into()).await.unwrap();
     store.put(&"_state/s.v/1".into(), "x".into()).await.unwrap();
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3_600);
+    let old = std::time::SystemTime::from(chrono::Utc::now() - chrono::Duration::hours(25));
     for path in objects(&store, "").await.iter().filter(|path| !path.starts_with("s/young")) {
         std::fs::File::options().append(true).open(folder.path().join(path)).unwrap().set_modified(old).unwrap();
     }
