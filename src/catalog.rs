@@ -3,6 +3,7 @@
 pub mod access;
 pub mod definitions;
 pub mod guard;
+pub mod maintenance;
 mod memory;
 pub mod moment;
 mod numbered;

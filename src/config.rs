@@ -18,6 +18,13 @@ pub const SLICE_PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Records that one epoch reads of one source, unless `FLASH_SLICE_RECORDS_MAX` says otherwise.
 pub const SLICE_RECORDS_MAX: usize = 250_000;
 
+/// Seconds that removed files stay, unless `FLASH_RETENTION_SECONDS` says otherwise: an hour for a statement, which is its
+/// limit, and a quarter for the epoch that is under way when it begins.
+pub const RETENTION_SECONDS: usize = 75 * 60;
+
+/// The most that can be asked for: a year.
+const RETENTION_SECONDS_MAX: usize = 365 * 24 * 3_600;
+
 /// The least that a slice limit may be set to: one full Kinesis record (10 MiB) must fit.
 const SLICE_PAYLOAD_BYTES_MIN: usize = 16 * 1024 * 1024;
 
@@ -36,6 +43,9 @@ pub struct Config {
     pub slice_payload_bytes_max: usize,
     /// The most records that one epoch reads of one source (`FLASH_SLICE_RECORDS_MAX`).
     pub slice_records_max: usize,
+    /// How long files that a commit has removed, and entries of the log, stay for readers of older versions, in milliseconds
+    /// (`FLASH_RETENTION_SECONDS`). No query may take longer.
+    pub retention_ms: i64,
     /// Where the prompt of `flash sql` keeps its history; `None` where there is no home folder.
     pub history_file: Option<PathBuf>,
 }
@@ -47,6 +57,7 @@ impl Default for Config {
             log: "warn,buoyant_kernel=off,delta_kernel=off".into(),
             slice_payload_bytes_max: SLICE_PAYLOAD_BYTES_MAX,
             slice_records_max: SLICE_RECORDS_MAX,
+            retention_ms: RETENTION_SECONDS as i64 * 1_000,
             history_file: None,
         }
     }
@@ -79,6 +90,13 @@ impl Config {
             slice_records_max: match set("FLASH_SLICE_RECORDS_MAX") {
                 Some(text) => at_least("FLASH_SLICE_RECORDS_MAX", &text, 1)?,
                 None => default.slice_records_max,
+            },
+            retention_ms: match set("FLASH_RETENTION_SECONDS") {
+                Some(text) => {
+                    let seconds = at_least("FLASH_RETENTION_SECONDS", &text, 1)?.min(RETENTION_SECONDS_MAX);
+                    i64::try_from(seconds).unwrap_or(i64::MAX / 1_000) * 1_000
+                }
+                None => default.retention_ms,
             },
             history_file: set("HOME").map(|home| PathBuf::from(home).join(".flash_history")),
         })
@@ -118,9 +136,13 @@ mod tests {
     #[test]
     fn limits_are_checked() {
         assert_eq!(config(&[("FLASH_SLICE_RECORDS_MAX", "1_000")]).unwrap().slice_records_max, 1000);
-        for (name, value) in
-            [("FLASH_SLICE_RECORDS_MAX", "0"), ("FLASH_SLICE_BYTES_MAX", "1000"), ("FLASH_SLICE_BYTES_MAX", "x")]
-        {
+        assert_eq!(config(&[("FLASH_RETENTION_SECONDS", "2")]).unwrap().retention_ms, 2_000);
+        for (name, value) in [
+            ("FLASH_RETENTION_SECONDS", "0"),
+            ("FLASH_SLICE_RECORDS_MAX", "0"),
+            ("FLASH_SLICE_BYTES_MAX", "1000"),
+            ("FLASH_SLICE_BYTES_MAX", "x"),
+        ] {
             let error = config(&[(name, value)]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(error.message().contains(name));

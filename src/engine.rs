@@ -26,8 +26,9 @@ mod rules;
 mod sessions;
 mod stated;
 mod statements;
+mod upkeep;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -207,6 +208,8 @@ pub(crate) struct State {
     pub failed: BTreeMap<TableName, Epoch>,
     /// Maintenance under way.
     pub maintenance: Option<JoinHandle<()>>,
+    /// Places of retired tables whose folders it has deleted.
+    pub swept: Arc<parking_lot::Mutex<BTreeSet<String>>>,
 }
 
 /// See the module.

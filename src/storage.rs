@@ -8,6 +8,7 @@
 //!   _flash/definitions/N.json             what was applied         put-if-absent
 //!   _flash/epochs/E.json                  EpochRecord              put-if-absent
 //!   _flash/published/E.json               PublishedRecord          put-if-absent
+//!   _flash/maintenance/N.json             what upkeep has done     put-if-absent
 //! ```
 //!
 //! One commit of one table:
@@ -22,6 +23,7 @@
 
 mod action;
 mod checked;
+mod clean;
 mod compact;
 mod decide;
 mod delta;
@@ -29,6 +31,7 @@ mod encode;
 mod location;
 mod log;
 mod maintain;
+mod orphans;
 mod partition;
 mod provider;
 mod prune;
@@ -43,13 +46,14 @@ mod vacuum;
 pub use delta::DeltaStorage;
 pub use location::StorageOptions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use serde::{Deserialize, Serialize};
 
 use crate::epoch::{Epoch, Version};
 use crate::error::Result;
@@ -239,16 +243,27 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     async fn delete(&self, paths: &[String]) -> Result<()>;
 
     /// Delete a folder with all that is in it: a table that nothing refers to any more, or its state. A missing one is fine.
+    /// What was there.
     ///
     /// # Errors
     /// `Storage`; some of it may be gone.
-    async fn delete_folder(&self, folder: &str) -> Result<()>;
+    async fn delete_folder(&self, folder: &str) -> Result<Objects>;
 
-    /// Checkpoint, log clean-up, compaction of small files and vacuum, as far as they are due.
+    /// Checkpoint, log clean-up, compaction of small files, vacuum and sweep, as far as they are due: what was done. A piece
+    /// of work that failed says so, and leaves the table as it was.
+    async fn maintain(&self, location: &str, options: &MaintainOptions) -> Vec<Upkept>;
+
+    /// How long files that a commit has removed, and the entries of the log, stay for readers of older versions, in
+    /// milliseconds.
+    fn retention_ms(&self) -> i64 {
+        StorageOptions::default().retention_ms
+    }
+
+    /// Delete tables that were made and never recorded: empty ones of ours, a day old or more, at places that are not `known`.
     ///
     /// # Errors
-    /// `Storage`; the table is as it was.
-    async fn maintain(&self, location: &str, options: &MaintainOptions) -> Result<()>;
+    /// `Storage`; some of them may be gone.
+    async fn sweep_unrecorded(&self, known: &BTreeSet<String>) -> Result<Objects>;
 }
 
 /// The files whose rows are in a table of [`Storage::provider`]; `None` for any other table.
@@ -285,12 +300,86 @@ pub fn parts_of(table: &dyn TableProvider, column: &str) -> Option<Parts> {
 }
 
 /// What `maintain` may do.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct MaintainOptions {
     /// Merge small files of a partition; off for tables whose files have state beside them.
     pub compact: bool,
-    /// Keep removed files this long, in milliseconds.
+    /// Keep removed files and entries of the log this long, in milliseconds.
     pub retention_ms: i64,
     /// Folder with the state of this table's files, to be vacuumed with them.
     pub state_folder: Option<String>,
+    /// Keep also what was removed since then: a view has not followed it yet. Milliseconds since 1970 UTC.
+    pub needed_since_ms: Option<i64>,
+    /// When another process has swept the table, in milliseconds since 1970 UTC; 0: not known.
+    pub swept_ms: i64,
+}
+
+impl MaintainOptions {
+    /// What was removed before this may go, in milliseconds since 1970 UTC.
+    fn until_ms(&self, now_ms: i64) -> i64 {
+        (now_ms - self.retention_ms).min(self.needed_since_ms.unwrap_or(i64::MAX))
+    }
+}
+
+/// A kind of upkeep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// A checkpoint of the log.
+    Checkpoint,
+    /// Entries of the log that no reader needs were deleted.
+    CleanLog,
+    /// Small files became larger ones.
+    Compact,
+    /// Files that a commit had removed were deleted.
+    Vacuum,
+    /// Files and tables that nothing refers to were deleted.
+    Sweep,
+}
+
+impl Operation {
+    /// Its name in `system.maintenance`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "checkpoint",
+            Self::CleanLog => "clean_log",
+            Self::Compact => "compact",
+            Self::Vacuum => "vacuum",
+            Self::Sweep => "sweep",
+        }
+    }
+}
+
+/// A number of objects, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Objects {
+    /// How many.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Objects {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// One piece of upkeep of one table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upkept {
+    /// What it was.
+    pub operation: Operation,
+    /// When it began, in milliseconds since 1970 UTC.
+    pub began_ms: i64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Objects that went: out of the lake, or (compaction) out of the table.
+    pub removed: Objects,
+    /// Objects that came.
+    pub added: Objects,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }

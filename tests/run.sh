@@ -123,6 +123,23 @@ if command -v mvn >/dev/null && command -v java >/dev/null; then
 fi
 [ -n "${FLASH_JDBC_DRIVER:-}" ] || echo "skipped: JDBC, which needs java and mvn"
 
+# Spark in an environment of its own, and Delta's package for it; FLASH_SPARK and FLASH_DELTA_JARS say where.
+find_spark() {
+    local folder jars artifact jar
+    command -v java >/dev/null && command -v mvn >/dev/null || return 1
+    folder="$target/spark-$(cksum < tests/clients/spark.txt | tr -d ' ')"
+    [ -e "$folder/ready" ] || { python3 -m venv --clear "$folder" \
+        && "$folder/bin/pip" install --quiet --disable-pip-version-check -r tests/clients/spark.txt \
+        && touch "$folder/ready"; } || return 1
+    for artifact in io.delta:delta-spark_4.1_2.13:4.1.0 io.delta:delta-storage:4.1.0; do
+        jar="$target/$(cut -d: -f2- <<< "$artifact" | tr : -).jar"
+        [ -e "$jar" ] || mvn --quiet --batch-mode dependency:copy -Dartifact="$artifact" -DoutputDirectory="$target" || return 1
+        jars="${jars:+$jars,}$jar"
+    done
+    export FLASH_SPARK="$folder/bin/python" FLASH_DELTA_JARS="$jars"
+}
+
+find_spark || echo "skipped: Spark as a reader, which needs java, mvn and pyspark"
 find_linters || echo "skipped: the linters for docker/, which cannot be installed"
 
 step "format"

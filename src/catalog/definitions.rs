@@ -26,12 +26,12 @@ pub struct Definitions {
     pub number: u64,
     /// The objects.
     pub objects: BTreeMap<TableName, Object>,
-    /// Tables that others have taken the place of, oldest first.
+    /// Tables that others have taken the place of, or that were dropped; oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired: Vec<Retired>,
 }
 
-/// A table that a newer definition of its view has replaced.
+/// A table that a newer definition of its view has replaced, or that was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {
     /// The view.
@@ -48,6 +48,9 @@ pub struct Retired {
     pub since_us: i64,
     /// What it had read of its inputs was current at this instant, in microseconds since 1970 UTC.
     pub read_us: i64,
+    /// Nothing has taken its place: it was dropped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
 }
 
 impl Object {

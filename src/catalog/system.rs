@@ -7,6 +7,7 @@
 //!  dependencies         one row an edge
 //!  shards               one row a shard: how far it has been read, and how far behind that is
 //!  data_loss            one row a gap: records that were gone before they were read
+//!  maintenance          one row a piece of upkeep of one table (`catalog::maintenance`)
 //!  users, roles         who there is: roles, attributes, tokens by name; no secrets
 //!  grants               one row a right
 //!  policies, masks      one row each
@@ -54,19 +55,19 @@ pub struct ViewLine {
 
 /// Collects columns of one table.
 #[derive(Default)]
-struct Table {
+pub(super) struct Table {
     fields: Vec<Field>,
     columns: Vec<ArrayRef>,
 }
 
 impl Table {
-    fn text(mut self, name: &str, values: impl Iterator<Item = Option<String>>) -> Self {
+    pub(super) fn text(mut self, name: &str, values: impl Iterator<Item = Option<String>>) -> Self {
         self.fields.push(Field::new(name, DataType::Utf8, true));
         self.columns.push(Arc::new(values.collect::<StringArray>()));
         self
     }
 
-    fn number(mut self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
+    pub(super) fn number(mut self, name: &str, values: impl Iterator<Item = Option<u64>>) -> Self {
         self.fields.push(Field::new(name, DataType::Int64, true));
         let values = values.map(|value| value.map(|value| i64::try_from(value).unwrap_or(i64::MAX)));
         self.columns.push(Arc::new(values.collect::<Int64Array>()));
@@ -79,13 +80,13 @@ impl Table {
         self
     }
 
-    fn instant(mut self, name: &str, values: impl Iterator<Item = Option<i64>>) -> Self {
+    pub(super) fn instant(mut self, name: &str, values: impl Iterator<Item = Option<i64>>) -> Self {
         self.fields.push(Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true));
         self.columns.push(Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone("UTC")));
         self
     }
 
-    fn provider(self) -> Result<Arc<dyn TableProvider>> {
+    pub(super) fn provider(self) -> Result<Arc<dyn TableProvider>> {
         let schema = Arc::new(Schema::new(self.fields));
         let batch = RecordBatch::try_new(Arc::clone(&schema), self.columns)?;
         Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))

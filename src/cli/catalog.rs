@@ -89,7 +89,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     match args.verb {
         Verb::Sync { of, dry_run, json } => {
-            let reconciler = of.open().await?;
+            let reconciler = of.open(context).await?;
             let report = if dry_run { reconciler.compare().await? } else { reconciler.reconcile().await? };
             if json {
                 terminal.data(&serde_json::to_string_pretty(&value(&report))?)?;
@@ -103,7 +103,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
             if dry_run { Ok(()) } else { ended(&report) }
         }
         Verb::Ddl { of } => {
-            let wanted = of.open().await?.wanted().await?;
+            let wanted = of.open(context).await?.wanted().await?;
             for refused in &wanted.refused {
                 terminal.warn(&format!("{} is left out: {}", refused.name, refused.because));
             }
@@ -122,9 +122,9 @@ impl Of {
         })
     }
 
-    async fn open(&self) -> Result<Reconciler> {
+    async fn open(&self, context: &Context) -> Result<Reconciler> {
         let lake = self.registered()?;
-        reconciler(lake, lake::storage(&self.lake).await?).await
+        reconciler(lake, lake::storage(context, &self.lake).await?).await
     }
 }
 

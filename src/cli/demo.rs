@@ -76,7 +76,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let terminal = context.terminal;
     let wanted = args.traffic.options()?;
     let listeners = args.serving.bind(args.once).await?;
-    let storage = lake::storage(&args.lake).await?;
+    let storage = lake::storage(context, &args.lake).await?;
     let options = settings::of_lake(storage.as_ref(), &wanted, terminal).await?;
     let stream = EmbeddedKinesis::start(EmbeddedOptions::default()).await?;
     let sources = BTreeMap::from([(TableName::new("raw", "events"), stream.source())]);

@@ -47,7 +47,7 @@ impl Target {
     /// # Errors
     /// As `lake::open`.
     pub async fn opened(context: &Context, url: &str, objects: &[ProjectObject]) -> Result<Self> {
-        let storage = lake::storage(url).await?;
+        let storage = lake::storage(context, url).await?;
         let mut sources = quiet::sources(storage.as_ref()).await?;
         sources.extend(quiet::of(source_names(objects)?));
         lake::open_with_storage(context, storage, sources).await.map(Self::Lake)

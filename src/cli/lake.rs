@@ -26,15 +26,16 @@ pub type Sources = BTreeMap<TableName, Arc<dyn Source>>;
 /// # Errors
 /// As `DeltaStorage::open` and `Engine::open`.
 pub async fn open(context: &Context, url: &str, sources: Sources) -> Result<Arc<Engine>> {
-    open_with_storage(context, storage(url).await?, sources).await
+    open_with_storage(context, storage(context, url).await?, sources).await
 }
 
 /// The storage of the lake at `url`.
 ///
 /// # Errors
 /// As `DeltaStorage::open`.
-pub async fn storage(url: &str) -> Result<Arc<dyn Storage>> {
-    Ok(DeltaStorage::open(url, StorageOptions::default()).await?)
+pub async fn storage(context: &Context, url: &str) -> Result<Arc<dyn Storage>> {
+    let options = StorageOptions { retention_ms: context.config.retention_ms, ..StorageOptions::default() };
+    Ok(DeltaStorage::open(url, options).await?)
 }
 
 /// Open the engine of a lake over its storage.
@@ -64,7 +65,7 @@ pub async fn open_existing(context: &Context, url: &str) -> Result<Arc<Engine>> 
 /// As `open_existing`.
 pub async fn open_existing_over(context: &Context, url: &str) -> Result<(Arc<Engine>, Arc<dyn Storage>)> {
     check_exists(url)?;
-    let storage = storage(url).await?;
+    let storage = storage(context, url).await?;
     let sources = quiet::sources(storage.as_ref()).await?;
     Ok((open_with_storage(context, Arc::clone(&storage), sources).await?, storage))
 }
@@ -91,7 +92,7 @@ pub async fn open_for(context: &Context, url: &str, sql: Option<&str>) -> Result
 }
 
 async fn open_quiet(context: &Context, url: &str) -> Result<Arc<Engine>> {
-    let storage = storage(url).await?;
+    let storage = storage(context, url).await?;
     let sources = quiet::sources(storage.as_ref()).await?;
     open_with_storage(context, storage, sources).await
 }

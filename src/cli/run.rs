@@ -62,7 +62,7 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
         if args.no_project {
             lake::check_exists(&args.lake)?;
         }
-        let storage = lake::storage(&args.lake).await?;
+        let storage = lake::storage(context, &args.lake).await?;
         let sources = lake::overrides(&args.source).await?;
         let engine = lake::open_with_storage(context, Arc::clone(&storage), sources).await?;
         let applied = engine.apply(&objects).await?;

@@ -142,7 +142,8 @@ impl Engine {
                 let history = self.history.read();
                 history.iter().find(|record| record.epoch == epoch).map(|record| record.now_us)
             };
-            let replaced = retired::replaced(&state.graph, &graph, &self.published.borrow(), then_us, now_us);
+            let mut replaced = retired::replaced(&state.graph, &graph, &self.published.borrow(), then_us, now_us);
+            replaced.extend(retired::dropped(&state.graph, &graph, now_us));
             // The newest is what counts of a table that was retired before.
             graph.definitions.retired.retain(|old| replaced.iter().all(|it| it.object.location != old.object.location));
             graph.definitions.retired.extend(replaced);
@@ -388,7 +389,7 @@ impl Engine {
             return Ok(entry);
         }
         let now_us = self.clock.now_us();
-        let former = retired::former(view, graph, old, now_us).filter(|_| create);
+        let former = retired::former(view, graph, old, now_us, self.storage.retention_ms()).filter(|_| create);
         if let Some(former) = former
             && self.stands_where_it_was(former).await?
         {

@@ -6,7 +6,7 @@
 //!   SELECT .. FROM system.audit_log ─▶ Newest: the version of now, not that of the published epoch
 //! ```
 //!
-//! Nothing deletes from it; a day that is not wanted any more is a folder.
+//! Nothing deletes from it; a day that is not wanted any more is a folder. Its files are kept few as those of any table.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,7 +24,7 @@ use crate::error::{ErrorKind, Result};
 use crate::storage::{Commit, Storage};
 
 /// Where it is in the lake.
-const LOCATION: &str = "_flash/audit_log";
+pub(super) const LOCATION: &str = "_flash/audit_log";
 
 const DAY_US: i64 = 24 * 3600 * 1_000_000;
 

@@ -22,7 +22,7 @@ use datafusion::logical_expr::{DmlStatement, Expr, JoinType, LogicalPlan, Logica
 use datafusion::scalar::ScalarValue;
 
 use crate::engine::statements::done;
-use crate::engine::{Answer, Engine, Prefer};
+use crate::engine::{Answer, Engine, Prefer, State};
 use crate::epoch::Version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
@@ -50,8 +50,23 @@ struct Difference {
 impl Engine {
     /// Carry out a change of an ordinary table, and the epoch that holds it.
     pub(super) async fn modify(&self, session: &SessionState, dml: &DmlStatement) -> Result<Answer> {
-        let name = table_name(&dml.table_name);
         let mut state = self.state.lock().await;
+        let answer = Box::pin(self.modify_in(&mut state, session, dml)).await;
+        match (answer, state.maintenance.take()) {
+            // Compaction has put another file in the place of one that was read. It begins with an epoch: not now.
+            (Err(error), Some(task)) if error.kind() == ErrorKind::Conflict => {
+                let _ = task.await;
+                Box::pin(self.modify_in(&mut state, session, dml)).await
+            }
+            (answer, task) => {
+                state.maintenance = task;
+                answer
+            }
+        }
+    }
+
+    async fn modify_in(&self, state: &mut State, session: &SessionState, dml: &DmlStatement) -> Result<Answer> {
+        let name = table_name(&dml.table_name);
         let Some(location) = state.graph.tables.get(&name).cloned() else {
             return Err(Error::new(ErrorKind::Definition, format!("{name} takes no {}", verb(&dml.op)))
                 .with_hint("only ordinary tables do; views follow their inputs"));
@@ -77,7 +92,7 @@ impl Engine {
             let commit = Commit { data_change: true, operation: verb(&dml.op), ..commit };
             let committed = self.storage.commit(&location, commit).await?;
             self.keep_recent(&name, snapshot.version, committed, change);
-            let settled = self.settle(&mut state).await;
+            let settled = self.settle(state).await;
             self.recent.write().clear();
             settled?;
         }

@@ -16,29 +16,28 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
-use crate::catalog::definitions::Definitions;
 use crate::engine::due::{ViewDue, downstream, due};
+use crate::engine::upkeep::{HISTORY_RECORDS_MAX, MAINTAIN_EPOCHS};
 use crate::engine::{Engine, Graph, Pass, PassRequest, State, retired};
 use crate::epoch::{Epoch, EpochRecord, PUBLISHED, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::SourceFormat;
-use crate::refresh::classify::{Shape, moves_anywhere};
-use crate::refresh::compile::ReadableKind;
+use crate::refresh::classify::moves_anywhere;
 use crate::refresh::pass::{self, Marks, with_epoch};
 use crate::source::{self, Slice, SliceLimits, Source};
-use crate::storage::MaintainOptions;
 
 /// Folder of the epoch records.
-const EPOCHS: &str = "_flash/epochs";
-
-/// Published records that are held in memory and kept at least in the lake.
-const HISTORY_RECORDS_MAX: usize = 1_000;
+pub(super) const EPOCHS: &str = "_flash/epochs";
 
 /// Published records that are read when a lake is opened.
 const HISTORY_LOADED_MAX: usize = 200;
+
+/// Records that are read at the same time.
+const RECORDS_READ_CONCURRENT_MAX: usize = 16;
 
 /// How often an idle source is asked, at most, in milliseconds.
 const POLL_MS: u64 = 200;
@@ -51,12 +50,6 @@ const MOMENT_MS_MIN: u64 = 1_000;
 
 /// Views that compute at the same time.
 const REFRESHES_CONCURRENT_MAX: usize = 4;
-
-/// Epochs between two rounds of maintenance.
-const MAINTAIN_EPOCHS: u64 = 16;
-
-/// Files that a commit removed stay this long for readers of older versions, in milliseconds.
-pub(super) const RETENTION_MS: i64 = 3_600_000;
 
 impl Engine {
     pub(super) async fn pass_in(&self, state: &mut State, request: &PassRequest) -> Result<Pass> {
@@ -166,15 +159,47 @@ impl Engine {
         behind_ms: BTreeMap<TableName, BTreeMap<String, i64>>,
     ) -> Result<Arc<PublishedRecord>> {
         let epoch = record.epoch;
-        if let (false, Some(task)) = (record.full.is_empty(), state.maintenance.take()) {
+        if !record.full.is_empty()
+            && let Some(task) = state.maintenance.take()
+        {
             // A recompute replaces every file; compaction must not put another in the place of one meanwhile.
             let _ = task.await;
         }
+        let ended = self.run_pass(state, &record, &rows).await;
+        let mut published = match (ended, state.maintenance.take()) {
+            // Compaction has put another file in the place of one that a view takes out. It begins with an epoch: not now.
+            (Err(error), Some(task)) if error.kind() == ErrorKind::Conflict => {
+                tracing::info!(epoch, %error, "carrying out again an epoch that a compaction got in the way of");
+                let _ = task.await;
+                self.run_pass(state, &record, &rows).await?
+            }
+            (ended, task) => {
+                state.maintenance = task;
+                ended?
+            }
+        };
+        published.published_us = self.clock.now_us();
+        let objects = &state.graph.definitions.objects;
+        let quarantines: BTreeSet<TableName> = objects.keys().map(TableName::quarantine).collect();
+        published.tables.retain(|name, _| objects.contains_key(name) || quarantines.contains(name));
+        // A source that takes no part is as far behind as it was.
+        published.behind_ms.clone_from(&self.published.borrow().behind_ms);
+        published.behind_ms.extend(behind_ms);
+        self.publish(state, published).await
+    }
+
+    /// One try at the views of an epoch.
+    async fn run_pass(
+        &self,
+        state: &State,
+        record: &EpochRecord,
+        rows: &BTreeMap<TableName, Vec<RecordBatch>>,
+    ) -> Result<PublishedRecord> {
         let previous = Arc::clone(&self.published.borrow());
         let slots = record.views.iter().filter_map(|name| state.graph.slots.get(name).cloned()).collect::<Vec<_>>();
         let mut slices = BTreeMap::new();
         for (name, batches) in rows {
-            slices.insert(name, Arc::new(with_epoch(batches, epoch)?));
+            slices.insert(name.clone(), Arc::new(with_epoch(batches.clone(), record.epoch)?));
         }
         let full =
             record.full.iter().map(|name| (name.clone(), "REFRESH ... FULL was asked for".to_string())).collect();
@@ -183,14 +208,9 @@ impl Engine {
             slots,
             slices,
             full,
-            ..self.bare_pass(&state.graph, previous, record).await?
+            ..self.bare_pass(&state.graph, previous, record.clone()).await?
         };
-        let mut published = Arc::new(pass).run().await?;
-        published.published_us = self.clock.now_us();
-        // A source that takes no part is as far behind as it was.
-        published.behind_ms.clone_from(&self.published.borrow().behind_ms);
-        published.behind_ms.extend(behind_ms);
-        self.publish(state, published).await
+        Arc::new(pass).run().await
     }
 
     /// A pass in which no view takes part.
@@ -403,7 +423,7 @@ impl Engine {
     }
 
     /// The published records of frontiers older than the newest one.
-    async fn frontier_records(
+    pub(super) async fn frontier_records(
         &self,
         graph: &Graph,
         previous: &PublishedRecord,
@@ -433,14 +453,10 @@ impl Engine {
     pub(super) async fn load_published(&self) -> Result<()> {
         let newest_held = self.published.borrow().epoch;
         let names = self.storage.list_newest(PUBLISHED, HISTORY_LOADED_MAX).await?;
-        let mut records = Vec::new();
-        for name in names {
-            let epoch = name.trim_end_matches(".json").parse::<Epoch>().unwrap_or(0);
-            if epoch <= newest_held {
-                break;
-            }
-            records.push(Arc::new(self.published_record(epoch).await?));
-        }
+        let epochs = names.iter().map(|name| name.trim_end_matches(".json").parse::<Epoch>().unwrap_or(0));
+        let newer = futures::stream::iter(epochs.filter(|epoch| *epoch > newest_held).collect::<Vec<_>>());
+        let records = newer.map(|epoch| self.published_record(epoch)).buffered(RECORDS_READ_CONCURRENT_MAX);
+        let records: Vec<Arc<PublishedRecord>> = records.map_ok(Arc::new).try_collect().await?;
         for record in records.into_iter().rev() {
             self.remember(Arc::clone(&record));
             self.published.send_replace(record);
@@ -498,69 +514,6 @@ impl Engine {
         let bytes = self.storage.get(&path).await?;
         let record: EpochRecord = serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))?;
         Ok((record.epoch > published).then_some(record))
-    }
-
-    /// Checkpoints, compaction, vacuum, pruning; in the background, one round at a time.
-    async fn maintain(&self, state: &mut State, published: &Arc<PublishedRecord>) {
-        if state.maintenance.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        let mut work = Vec::new();
-        for slot in state.graph.slots.values() {
-            let merged = matches!(slot.view.shape, Shape::Merge { .. });
-            let state_folder = merged.then(|| slot.view.state_folder());
-            // Refreshes of all other views rewrite files, and make small ones one as they go: both at a time would be in
-            // each other's way.
-            let compact = slot.view.kind == ReadableKind::Log;
-            work.push((slot.location.clone(), MaintainOptions { compact, retention_ms: RETENTION_MS, state_folder }));
-            if let Some(location) = &slot.quarantine {
-                work.push((
-                    location.clone(),
-                    MaintainOptions { compact: true, retention_ms: RETENTION_MS, state_folder: None },
-                ));
-            }
-            if let Some(index) = slot.unique.lock().await.as_mut()
-                && let Err(error) = index.prune(published.epoch).await
-            {
-                tracing::warn!(view = %slot.view.name, %error, "the index of the unique key was not pruned");
-            }
-        }
-        if let Err(error) = self.sweep(state, published).await {
-            tracing::warn!(%error, "tables that were replaced are deleted another time");
-        }
-        let retired = state.definitions.retired.iter().flat_map(|retired| retired.states.values());
-        let frontiers = published.tables.values().chain(retired).map(|state| state.frontier);
-        let oldest = frontiers.filter(|at| *at > 0).min().unwrap_or(0);
-        let keep_from = oldest.min(published.epoch.saturating_sub(HISTORY_RECORDS_MAX as u64));
-        let stale = (keep_from.saturating_sub(MAINTAIN_EPOCHS)..keep_from).filter(|epoch| *epoch > 0);
-        let stale = stale.flat_map(|epoch| [EPOCHS, PUBLISHED].map(|folder| format!("{folder}/{epoch:020}.json")));
-        let stale = stale.collect::<Vec<_>>();
-        let storage = Arc::clone(&self.storage);
-        state.maintenance = Some(tokio::spawn(async move {
-            for (location, options) in work {
-                if let Err(error) = storage.maintain(&location, &options).await {
-                    tracing::warn!(%location, %error, "maintenance was put off");
-                }
-            }
-            if let Err(error) = storage.delete(&stale).await {
-                tracing::warn!(%error, "old epoch records were not pruned");
-            }
-        }));
-    }
-
-    /// Delete what retired tables have left, and forget them: in this order, so that nothing is left behind.
-    async fn sweep(&self, state: &mut State, published: &PublishedRecord) -> Result<()> {
-        let sweep = retired::sweep(&state.definitions, published, self.clock.now_us());
-        if sweep.kept == state.definitions.retired {
-            return Ok(());
-        }
-        for folder in &sweep.folders {
-            self.storage.delete_folder(folder).await?;
-        }
-        let mut definitions = Definitions { retired: sweep.kept, ..state.definitions.clone() };
-        definitions.save(self.storage.as_ref()).await?;
-        state.definitions = definitions;
-        Ok(())
     }
 }
 

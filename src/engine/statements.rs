@@ -346,7 +346,7 @@ impl Engine {
         let graph = self.build(&desired, &state.definitions, false).await?;
         self.forget_access(name).await?;
         self.install(&mut state, graph).await?;
-        Ok(done(format!("{name}: dropped; its files stay in the lake"), None))
+        Ok(done(format!("{name}: dropped; its files stay in the lake for 7 days"), None))
     }
 
     pub(super) async fn readable(&self) -> Result<Readable> {

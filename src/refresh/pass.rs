@@ -348,9 +348,12 @@ impl Pass {
     }
 }
 
+/// Folder of what refreshes have counted.
+pub const FACTS: &str = "_flash/facts";
+
 /// Where the counts of a refresh are kept until its epoch is published.
 pub fn facts_path(epoch: Epoch, view: &TableName) -> String {
-    format!("_flash/facts/{epoch:020}-{view}.json")
+    format!("{FACTS}/{epoch:020}-{view}.json")
 }
 
 fn version_of(committed: Committed) -> Version {

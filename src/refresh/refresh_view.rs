@@ -41,6 +41,10 @@ use crate::storage::{DataFile, Snapshot};
 /// Rows that a full refresh stages at a time.
 const FULL_CHUNK_ROWS_MAX: usize = 524_288;
 
+/// How far behind a view may be and still follow what came, in microseconds: 7 days. What its inputs have removed since its
+/// frontier is kept that long.
+pub const BEHIND_US_MAX: i64 = 7 * 24 * 3_600 * 1_000_000;
+
 /// What a refresh wants committed, and what it hands on.
 #[derive(Debug)]
 pub struct Work {
@@ -165,6 +169,14 @@ pub(super) struct Decision {
     pub(super) keys: Option<Keys>,
 }
 
+/// The view cannot follow any more.
+fn behind(view: &TableName) -> Error {
+    let days = BEHIND_US_MAX / (24 * 3_600 * 1_000_000);
+    Error::new(ErrorKind::Query, format!("{view} was not refreshed for more than {days} days"))
+        .with_detail("what its inputs have removed since then is not kept that long")
+        .with_hint(format!("REFRESH MATERIALIZED VIEW {view} FULL computes it anew"))
+}
+
 impl ViewRefresh<'_> {
     /// Take the decision.
     ///
@@ -172,8 +184,13 @@ impl ViewRefresh<'_> {
     /// `NotIncremental`, `Storage`; `Query` where keys had to be computed.
     pub(super) async fn decide(&self) -> Result<Decision> {
         let (pass, view, frontier) = (self.pass, &self.slot.view, self.frontier);
+        let requested = pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str);
+        let too_late = frontier > 0 && pass.previous.now_us - pass.now_at(frontier)? > BEHIND_US_MAX;
+        if too_late && requested.is_none() {
+            return Err(behind(&view.name));
+        }
         let mut changes = BTreeMap::new();
-        for input in &view.inputs {
+        for input in view.inputs.iter().filter(|_| !too_late) {
             changes.insert(input.clone(), change_of(pass, input, frontier).await?);
         }
         let options = &view.definition.options;
@@ -186,7 +203,7 @@ impl ViewRefresh<'_> {
             shape: &view.shape,
             changes: &changes,
             first: frontier == 0,
-            requested: pass.full.get(&view.name).filter(|_| frontier > 0).map(String::as_str),
+            requested,
             moved,
             auto_rows,
             first_of_keys: !options.unique_key.is_empty(),

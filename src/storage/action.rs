@@ -68,11 +68,18 @@ pub(crate) struct Parsed {
 ///
 /// # Errors
 /// `Internal`.
-pub(crate) fn render_create(snapshot: &Snapshot, comment: Option<&str>, now_ms: i64) -> Result<Vec<u8>> {
+pub(crate) fn render_create(
+    snapshot: &Snapshot,
+    comment: Option<&str>,
+    now_ms: i64,
+    retention_ms: i64,
+) -> Result<Vec<u8>> {
     use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
     let delta: deltalake_core::kernel::StructType = (&delta_schema(&snapshot.schema))
         .try_into_kernel()
         .map_err(|error| Error::new(ErrorKind::Internal, format!("schema of {}: {error}", snapshot.location)))?;
+    // Tombstones leave the checkpoints after this; what is not deleted by then is swept.
+    let retention = format!("interval {} seconds", retention_ms.max(1_000) / 1_000);
     let lines = [
         json!({"commitInfo": {
             "timestamp": now_ms,
@@ -93,8 +100,8 @@ pub(crate) fn render_create(snapshot: &Snapshot, comment: Option<&str>, now_ms: 
             "configuration": {
                 "delta.checkpointInterval": "100",
                 "delta.enableExpiredLogCleanup": "false",
-                "delta.logRetentionDuration": "interval 1 days",
-                "delta.deletedFileRetentionDuration": "interval 1 days",
+                "delta.logRetentionDuration": retention,
+                "delta.deletedFileRetentionDuration": retention,
             },
         }}),
     ];

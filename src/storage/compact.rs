@@ -6,8 +6,7 @@
 //! ```
 //!
 //! By classes, a row is rewritten a few times in its life, and not once for every 16 commits. Rows keep their order:
-//! files are read by name, and names hold the epoch. All merges of a call are one commit, which gives way to any other
-//! writer that touched one of its files.
+//! files are read by name, and names hold the epoch. A commit gives way to any other writer that touched one of its files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,13 +18,17 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::delta::DeltaStorage;
 use crate::storage::encode::Layout;
 use crate::storage::log::path_of;
-use crate::storage::{Commit, DataFile, Snapshot, Storage as _, partition, stage};
+use crate::storage::maintain::Moved;
+use crate::storage::{Commit, DataFile, Objects, Snapshot, Storage as _, partition, stage};
 
 /// Bits of a file's size that make one class: each class is 16 times the one below it.
 const CLASS_BITS: u32 = 4;
 
-/// Merges of one call, so that it ends.
+/// Merges of one commit.
 const MERGES_MAX: usize = 64;
+
+/// Commits of one call, so that it ends.
+const COMMITS_MAX: usize = 8;
 
 /// Rows that are decoded at a time.
 const READ_BATCH_ROWS: usize = 8 * 1024;
@@ -37,32 +40,42 @@ pub(crate) struct Merge {
     files: Vec<Arc<DataFile>>,
 }
 
-/// Merge what is due, in one commit.
+/// Merge what is due, a commit for each lot of merges.
 ///
 /// # Errors
-/// `Storage`, `Corrupt`. The table is as it was.
-pub(crate) async fn compact(storage: &DeltaStorage, snapshot: &Snapshot) -> Result<()> {
+/// `Storage`, `Corrupt`. The table is as it was, or as after some of the merges.
+pub(crate) async fn compact(storage: &DeltaStorage, location: &str) -> Result<Moved> {
     let options = &storage.options;
-    let merges = due(
-        &snapshot.files,
-        options.compact_files_max,
-        options.compact_small_bytes_max,
-        options.compact_output_bytes_max,
-    );
-    if merges.is_empty() {
-        return Ok(());
+    let (mut removed, mut added) = (Objects::default(), Objects::default());
+    for _ in 0..COMMITS_MAX {
+        let snapshot = storage.newest(location).await?;
+        let merges = due(
+            &snapshot.files,
+            options.compact_files_max,
+            options.compact_small_bytes_max,
+            options.compact_output_bytes_max,
+        );
+        if merges.is_empty() {
+            break;
+        }
+        let layout = Arc::new(Layout::new(&snapshot.schema, &snapshot.partitioned_by)?);
+        let mut commit = Commit { data_change: false, operation: "OPTIMIZE", ..Commit::default() };
+        let (mut before, mut after) = (removed, added);
+        for merge in merges {
+            merge.files.iter().for_each(|file| before.add(file.size));
+            commit.remove.extend(merge.files.iter().map(|file| file.path.clone()));
+            let merged = run(storage, &snapshot, &layout, merge).await?;
+            after.add(merged.size);
+            commit.add.push(merged);
+        }
+        match storage.commit(location, commit).await {
+            Ok(_) => (removed, added) = (before, after),
+            // Overtaken: the merged files are never referred to, and swept later.
+            Err(error) if error.kind() == ErrorKind::Conflict => break,
+            Err(error) => return Err(error),
+        }
     }
-    let mut commit = Commit { data_change: false, operation: "OPTIMIZE", ..Commit::default() };
-    let layout = Arc::new(Layout::new(&snapshot.schema, &snapshot.partitioned_by)?);
-    for merge in merges {
-        commit.remove.extend(merge.files.iter().map(|file| file.path.clone()));
-        commit.add.push(run(storage, snapshot, &layout, merge).await?);
-    }
-    match storage.commit(&snapshot.location, commit).await {
-        // Overtaken: the merged files are never referred to, and swept later.
-        Err(error) if error.kind() == ErrorKind::Conflict => Ok(()),
-        result => result.map(|_| ()),
-    }
+    Ok((removed.files > 0).then_some((removed, added)))
 }
 
 /// What to merge. Pure.
@@ -92,6 +105,8 @@ pub(crate) fn due(files: &[Arc<DataFile>], files_max: usize, small_max: u64, out
             files: run.iter().map(|file| Arc::clone(file)).collect(),
         }));
     }
+    // Those with the most files: no partition waits for ever behind others.
+    merges.sort_by_key(|merge| std::cmp::Reverse(merge.files.len()));
     merges.truncate(MERGES_MAX);
     merges
 }
@@ -195,6 +210,15 @@ mod tests {
         let mut all = files("a", 10 * KIB, 16, 0);
         all.extend(files("a", 200 * KIB, 10, 100));
         assert!(due(&all, 16, 16 * MIB, 128 * MIB).is_empty());
+    }
+
+    #[test]
+    fn no_partition_waits_for_ever() {
+        let crowded = files("zz", 10 * KIB, 40, 0);
+        let mut all: Vec<_> = (0..100).flat_map(|n| files(&format!("{n:02}"), 10 * KIB, 17, 0)).collect();
+        all.extend(crowded);
+        let merges = due(&all, 16, 16 * MIB, 128 * MIB);
+        assert_eq!((merges.len(), merges[0].files.len()), (MERGES_MAX, 40));
     }
 
     #[test]

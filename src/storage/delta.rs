@@ -50,11 +50,12 @@ use crate::storage::provider::DeltaProvider;
 use crate::storage::state::{self, StateCache};
 use crate::storage::table::{Handle, Table, net_changes};
 use crate::storage::{
-    Changes, Commit, Committed, DataFile, MaintainOptions, Snapshot, Storage, log, maintain, records, schema, stage,
+    Changes, Commit, Committed, DataFile, MaintainOptions, Objects, Snapshot, Storage, Upkept, log, maintain, orphans,
+    records, schema, stage,
 };
 
 /// A handle that was not looked at for this long also asks for a newer checkpoint, since the log behind it may have
-/// been cleaned; far below the day that the log is kept. Milliseconds.
+/// been cleaned; below the time that the log is kept, of which half counts where that is less. Milliseconds.
 const GAP_CHECK_MS: i64 = 600_000;
 
 /// Pause before a second try to commit; doubles up to [`PAUSE_MS_MAX`], with a random part.
@@ -164,7 +165,7 @@ impl DeltaStorage {
                 moved = true;
             }
         }
-        if !moved && now - seen_ms > GAP_CHECK_MS {
+        if !moved && now - seen_ms > GAP_CHECK_MS.min(self.options.retention_ms / 2) {
             let checkpoint = log::checkpoint_version(&self.store, location).await?;
             if checkpoint.is_some_and(|version| version > of.version) {
                 return self.reopen(table, location).await;
@@ -434,7 +435,7 @@ impl Storage for DeltaStorage {
             Err(error) => return Err(error),
         }
         let path = log::entry_path(location, 0)?;
-        let text = action::render_create(&wanted, comment, now_ms())?;
+        let text = action::render_create(&wanted, comment, now_ms(), self.options.retention_ms)?;
         let put = self.store.put_opts(&path, text.into(), PutMode::Create.into()).await;
         match (self.at(location, None).await, put) {
             (Ok(found), _) => same_definition(found, &wanted),
@@ -520,15 +521,23 @@ impl Storage for DeltaStorage {
         records::delete(&self.store, paths).await
     }
 
-    async fn delete_folder(&self, folder: &str) -> Result<()> {
-        let deleted = records::delete_folder(&self.store, folder).await?;
+    async fn delete_folder(&self, folder: &str) -> Result<Objects> {
+        let (deleted, bytes) = records::delete_folder(&self.store, folder).await?;
         deleted.iter().for_each(|path| self.state.forget(path));
         self.tables.lock().remove(folder);
-        Ok(())
+        Ok(Objects { files: deleted.len() as u64, bytes })
     }
 
-    async fn maintain(&self, location: &str, options: &MaintainOptions) -> Result<()> {
+    async fn maintain(&self, location: &str, options: &MaintainOptions) -> Vec<Upkept> {
         maintain::maintain(self, location, options).await
+    }
+
+    fn retention_ms(&self) -> i64 {
+        self.options.retention_ms
+    }
+
+    async fn sweep_unrecorded(&self, known: &BTreeSet<String>) -> Result<Objects> {
+        orphans::sweep(self, known).await
     }
 }
 

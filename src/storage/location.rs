@@ -41,8 +41,8 @@ pub struct StorageOptions {
     pub compact_output_bytes_max: u64,
     /// Commits between two checkpoints (50).
     pub checkpoint_commits_max: u64,
-    /// The log is cleaned at most this often, in milliseconds (one hour).
-    pub log_cleanup_interval_ms: i64,
+    /// Removed files and entries of the log stay this long, in milliseconds (an hour and a quarter).
+    pub retention_ms: i64,
     /// Tries of one commit against other writers (20).
     pub commit_tries_max: u32,
     /// Commits of a table whose actions stay in memory (256).
@@ -67,7 +67,7 @@ impl Default for StorageOptions {
             compact_small_bytes_max: 16 * MIB as u64,
             compact_output_bytes_max: 128 * MIB as u64,
             checkpoint_commits_max: 50,
-            log_cleanup_interval_ms: 3_600_000,
+            retention_ms: crate::config::RETENTION_SECONDS as i64 * 1_000,
             commit_tries_max: 20,
             history_commits_max: 256,
             history_files_max: 1_000,

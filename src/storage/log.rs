@@ -34,8 +34,17 @@ const PARALLEL_READS_MAX: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) snapshot: Snapshot,
-    /// Removed files, by path, with the time of their removal in milliseconds since 1970 UTC.
-    pub(crate) tombstones: HashMap<String, i64>,
+    /// Removed files, by path.
+    pub(crate) tombstones: HashMap<String, Tombstone>,
+}
+
+/// A file that was removed, and may still lie in the folder.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tombstone {
+    /// When it was removed, in milliseconds since 1970 UTC.
+    pub(crate) removed_ms: i64,
+    /// Its size in bytes, where that is known.
+    pub(crate) size: u64,
 }
 
 /// Where the entry of a version stands.
@@ -108,7 +117,10 @@ pub(crate) async fn open(store: &Arc<dyn ObjectStore>, location: &str, version: 
     let epoch = replayed.transaction_version(log_store.as_ref(), APP_ID).await.map_err(failed)?;
     snapshot.epoch = epoch.and_then(|epoch| Epoch::try_from(epoch).ok()).unwrap_or(0);
     let removed = state.all_tombstones(log_store.as_ref());
-    let removed = removed.map_ok(|view| (view.path().into_owned(), view.deletion_timestamp().unwrap_or(0)));
+    let removed = removed.map_ok(|view| {
+        let size = view.size().and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        (view.path().into_owned(), Tombstone { removed_ms: view.deletion_timestamp().unwrap_or(0), size })
+    });
     let tombstones = removed.try_collect().await.map_err(failed)?;
     Ok(Opened { snapshot, tombstones })
 }
@@ -226,7 +238,7 @@ pub(crate) async fn read_range(
         read(store, of, version).await?.ok_or_else(|| {
             let message = format!("version {version} of \"{}\" is not in the Delta log any more", of.location);
             Error::new(ErrorKind::NotFound, message)
-                .with_detail("the log is kept for one day")
+                .with_detail("entries of the log are kept for an hour, or until every view has followed them")
                 .with_hint("refresh in full from the newest version")
         })
     });

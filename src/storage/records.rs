@@ -9,6 +9,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
@@ -60,10 +61,16 @@ pub(crate) async fn delete(store: &Arc<dyn ObjectStore>, paths: &[String]) -> Re
     delete_all(store, futures::stream::iter(paths).map(Ok).boxed()).await.map(drop)
 }
 
-/// See [`crate::storage::Storage::delete_folder`]. The objects that were there.
-pub(crate) async fn delete_folder(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<Vec<String>> {
-    let listed = store.list(Some(&path_of(folder)?)).map_ok(|meta| meta.location);
-    delete_all(store, listed.boxed()).await
+/// See [`crate::storage::Storage::delete_folder`]. The objects that were there, and their bytes.
+pub(crate) async fn delete_folder(store: &Arc<dyn ObjectStore>, folder: &str) -> Result<(Vec<String>, u64)> {
+    let bytes = Arc::new(AtomicU64::new(0));
+    let sum = Arc::clone(&bytes);
+    let listed = store.list(Some(&path_of(folder)?)).map_ok(move |meta| {
+        sum.fetch_add(meta.size, Ordering::Relaxed);
+        meta.location
+    });
+    let deleted = delete_all(store, listed.boxed()).await?;
+    Ok((deleted, bytes.load(Ordering::Relaxed)))
 }
 
 async fn delete_all(

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::epoch::{Epoch, Version};
 use crate::storage::action::{LogEntry, Parsed};
-use crate::storage::log::Opened;
+use crate::storage::log::{Opened, Tombstone};
 use crate::storage::provider::DeltaProvider;
 use crate::storage::{Changes, DataFile, Snapshot};
 
@@ -39,6 +39,8 @@ pub(crate) struct Table {
 pub(crate) struct Upkeep {
     /// The version of the newest checkpoint; `None` until the log was asked.
     pub(crate) checkpoint: Option<Version>,
+    /// The newest checkpoint that was seen to give the table back.
+    pub(crate) verified: Option<Version>,
     /// When the log was cleaned, in milliseconds since 1970 UTC.
     pub(crate) cleaned_ms: i64,
     /// When files that nothing refers to were looked for, in milliseconds since 1970 UTC.
@@ -64,8 +66,8 @@ pub(crate) struct Handle {
     history_files: usize,
     /// The epoch of the version before the first commit in `history`.
     base_epoch: Epoch,
-    /// Files that were removed and may still lie in the folder, with the time of removal in milliseconds.
-    pub(crate) tombstones: HashMap<String, i64>,
+    /// Files that were removed and may still lie in the folder.
+    pub(crate) tombstones: HashMap<String, Tombstone>,
     /// When the log was last looked at, in milliseconds since 1970 UTC; 0: look before the next use.
     pub(crate) seen_ms: i64,
     limits: HistoryLimits,
@@ -96,7 +98,8 @@ impl Handle {
         }
         files.extend(entry.added.iter().cloned());
         for file in &entry.removed {
-            self.tombstones.insert(file.path.clone(), entry.timestamp_ms);
+            let tombstone = Tombstone { removed_ms: entry.timestamp_ms, size: file.size };
+            self.tombstones.insert(file.path.clone(), tombstone);
         }
         for file in &entry.added {
             self.tombstones.remove(&file.path);

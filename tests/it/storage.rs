@@ -65,6 +65,8 @@ on_every_store![
     upkeep::compaction_changes_no_row,
     upkeep::compaction_keeps_what_bounds_leave_out,
     upkeep::vacuum_takes_only_what_is_due,
+    upkeep::the_log_is_cleaned_behind_what_a_reader_needs,
+    upkeep::what_is_removed_in_great_numbers_is_vacuumed,
     upkeep::state_comes_back,
     upkeep::records_are_listed_newest_first,
 ];

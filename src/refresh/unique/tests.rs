@@ -14,7 +14,7 @@ use twox_hash::XxHash3_128;
 
 use super::*;
 use crate::epoch::Version;
-use crate::storage::{Changes, Commit, Committed, DataFile, MaintainOptions, Snapshot};
+use crate::storage::{Changes, Commit, Committed, DataFile, MaintainOptions, Objects, Snapshot, Upkept};
 
 const FOLDER: &str = "_state/silver.events/abc/keys";
 const MINUTE_US: i64 = 60_000_000;
@@ -99,11 +99,15 @@ impl Storage for Memory {
     async fn get(&self, _: &str) -> Result<Vec<u8>> {
         unused()
     }
-    async fn delete_folder(&self, _: &str) -> Result<()> {
+    async fn delete_folder(&self, _: &str) -> Result<Objects> {
         unused()
     }
 
-    async fn maintain(&self, _: &str, _: &MaintainOptions) -> Result<()> {
+    async fn maintain(&self, _: &str, _: &MaintainOptions) -> Vec<Upkept> {
+        Vec::new()
+    }
+
+    async fn sweep_unrecorded(&self, _: &std::collections::BTreeSet<String>) -> Result<Objects> {
         unused()
     }
 }

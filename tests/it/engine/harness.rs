@@ -13,7 +13,7 @@ use flashcommerce::epoch::{Loss, Position, Positions, SequenceNumber, SourceRang
 use flashcommerce::error::Result;
 use flashcommerce::name::TableName;
 use flashcommerce::source::{Slice, SliceLimits, Source};
-use flashcommerce::storage::{DeltaStorage, Storage};
+use flashcommerce::storage::{DeltaStorage, Storage, StorageOptions};
 use futures::TryStreamExt;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -150,11 +150,29 @@ impl Lake {
         Self::open_with(store, source, Prefer::default()).await
     }
 
+    /// Empty; what commits remove stays for this long, and this is the time.
+    pub async fn keeping(retention_ms: i64, clock: Clock) -> Self {
+        let options = StorageOptions { retention_ms, ..StorageOptions::default() };
+        let (store, source) = (Arc::new(InMemory::new()), Arc::default());
+        Self::open_at(store, source, Prefer::default(), options, clock).await.unwrap()
+    }
+
     async fn open_with(store: Arc<dyn ObjectStore>, source: Arc<Scripted>, prefer: Prefer) -> Result<Self> {
-        let storage: Arc<dyn Storage> = DeltaStorage::new(Arc::clone(&store), "memory:///".parse().unwrap());
+        Self::open_at(store, source, prefer, StorageOptions::default(), Clock::System).await
+    }
+
+    pub async fn open_at(
+        store: Arc<dyn ObjectStore>,
+        source: Arc<Scripted>,
+        prefer: Prefer,
+        options: StorageOptions,
+        clock: Clock,
+    ) -> Result<Self> {
+        let root = "memory:///".parse().unwrap();
+        let storage: Arc<dyn Storage> = DeltaStorage::with_options(Arc::clone(&store), root, options);
         let sources = BTreeMap::from([(TableName::new("raw", "events"), Arc::clone(&source) as Arc<dyn Source>)]);
         let slice = SliceLimits { payload_bytes_max: 1 << 20, records_max: 1_000 };
-        let engine = Engine::open(EngineOptions { storage, sources, slice, prefer, clock: Clock::System }).await?;
+        let engine = Engine::open(EngineOptions { storage, sources, slice, prefer, clock }).await?;
         Ok(Self { engine, source, store, prefer })
     }
 

@@ -203,7 +203,7 @@ async fn compact(lake: &Lake) {
     let options = StorageOptions { compact_files_max: 1, handle_fresh_ms_max: 0, ..StorageOptions::default() };
     let storage = DeltaStorage::with_options(lake.store.clone(), "memory:///".parse().unwrap(), options);
     for table in ["s/t1", "s/t2", "s/t3"] {
-        let options = MaintainOptions { compact: true, retention_ms: 3_600_000, state_folder: None };
-        storage.maintain(table, &options).await.unwrap();
+        let options = MaintainOptions { compact: true, retention_ms: 3_600_000, ..MaintainOptions::default() };
+        storage.maintain(table, &options).await;
     }
 }

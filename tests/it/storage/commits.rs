@@ -90,8 +90,8 @@ pub(super) async fn an_overwrite_follows_a_compaction(store: Store) {
         append(&one, "t", Some(epoch), &[rows(None, 0..5)]).await;
     }
     let before = two.snapshot("t", None).await.unwrap();
-    let options = MaintainOptions { compact: true, retention_ms: 3_600_000, state_folder: None };
-    one.maintain("t", &options).await.unwrap();
+    let options = MaintainOptions { compact: true, retention_ms: 3_600_000, ..MaintainOptions::default() };
+    one.maintain("t", &options).await;
     assert_eq!(one.snapshot("t", None).await.unwrap().files.len(), 1);
     let add = stage(&two, "t", 21, &[rows(None, 7..8)]).await;
     let commit = Commit { epoch: Some(21), add, remove: paths(&before), ..write() };
@@ -131,8 +131,8 @@ pub(super) async fn changes_between_versions(store: Store) {
     for epoch in 1..=17 {
         append(&lake, "t", Some(epoch), &[rows(None, 0..1)]).await;
     }
-    let options = MaintainOptions { compact: true, retention_ms: 3_600_000, state_folder: None };
-    lake.maintain("t", &options).await.unwrap();
+    let options = MaintainOptions { compact: true, retention_ms: 3_600_000, ..MaintainOptions::default() };
+    lake.maintain("t", &options).await;
     let merged = lake.snapshot("t", None).await.unwrap();
     assert_eq!((merged.version, merged.files.len()), (18, 1));
     let add = stage(&lake, "t", 18, &[rows(None, 50..52)]).await;

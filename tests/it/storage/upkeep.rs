@@ -6,14 +6,15 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use flashcommerce::error::ErrorKind;
-use flashcommerce::storage::{Commit, MaintainOptions, Storage, StorageOptions};
+use flashcommerce::storage::{Commit, MaintainOptions, Operation, Storage, StorageOptions};
 use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::lake::{Store, append, open, open_with, paths, query, rows, schema, stage, value, write};
 
-const KEEP: MaintainOptions = MaintainOptions { compact: false, retention_ms: 3_600_000, state_folder: None };
+const KEEP: MaintainOptions =
+    MaintainOptions { compact: false, retention_ms: 3_600_000, state_folder: None, needed_since_ms: None, swept_ms: 0 };
 
 async fn objects(store: &Store, folder: &str) -> HashSet<String> {
     let listed: Vec<_> = store.list(Some(&Path::from(folder))).try_collect().await.unwrap();
@@ -34,7 +35,7 @@ pub(super) async fn a_checkpointed_table_opens_the_same(store: Store) {
         } else {
             append(&lake, "t", Some(epoch), &[rows(Some(name), from..from + 3)]).await;
         }
-        lake.maintain("t", &KEEP).await.unwrap();
+        lake.maintain("t", &KEEP).await;
     }
     let log = objects(&store, "t/_delta_log").await;
     let checkpoints = log.iter().filter(|path| path.contains(".checkpoint")).count();
@@ -91,9 +92,9 @@ pub(super) async fn compaction_changes_no_row(store: Store) {
     let before = lake.snapshot("t", None).await.unwrap();
     let sql = "SELECT k, n, at FROM t ORDER BY k, n, at";
     let rows_before = query(&lake, &before, sql).await;
-    lake.maintain("t", &KEEP).await.unwrap();
+    lake.maintain("t", &KEEP).await;
     assert_eq!(lake.snapshot("t", None).await.unwrap().version, 18);
-    lake.maintain("t", &MaintainOptions { compact: true, ..KEEP }).await.unwrap();
+    lake.maintain("t", &MaintainOptions { compact: true, ..KEEP }).await;
     for lake in [lake, open(&store)] {
         let after = lake.snapshot("t", None).await.unwrap();
         assert_eq!((after.version, after.epoch, after.files.len()), (19, 18, 3));
@@ -118,7 +119,7 @@ pub(super) async fn compaction_keeps_what_bounds_leave_out(store: Store) {
         let column: ArrayRef = Arc::new(Float64Array::from(vec![Some(value), None]));
         append(&lake, "t", Some(epoch), &[RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap()]).await;
     }
-    lake.maintain("t", &MaintainOptions { compact: true, ..KEEP }).await.unwrap();
+    lake.maintain("t", &MaintainOptions { compact: true, ..KEEP }).await;
     assert_eq!(lake.snapshot("t", None).await.unwrap().files.len(), 1);
     assert_eq!(value(&lake, "t", "SELECT count(*) FROM t WHERE f > 5").await, "1");
     assert_eq!(value(&lake, "t", "SELECT count(f), count(*) FROM t").await, "17,34");
@@ -138,16 +139,96 @@ pub(super) async fn vacuum_takes_only_what_is_due(store: Store) {
     lake.commit("t", Commit { epoch: Some(2), add, remove: old.clone(), ..write() }).await.unwrap();
     let unused = stage(&lake, "t", 3, &[rows(Some("a"), 5..6)]).await[0].path.clone();
     let options = MaintainOptions { state_folder: Some("_state/t/1".into()), ..KEEP };
-    lake.maintain("t", &options).await.unwrap();
+    lake.maintain("t", &options).await;
     let data = objects(&store, "t/k=a").await;
     assert_eq!(data.len(), 3, "{data:?}");
     // What was removed is known from the log after a restart.
     let lake = open(&store);
-    lake.maintain("t", &MaintainOptions { retention_ms: -1, ..options }).await.unwrap();
+    lake.maintain("t", &MaintainOptions { retention_ms: -1, ..options }).await;
     let data = objects(&store, "t/k=a").await;
     assert_eq!(data, HashSet::from([format!("t/{new}"), format!("t/{unused}")]));
     assert_eq!(objects(&store, "_state").await, HashSet::from([format!("_state/t/1/{}", name(&new))]));
     assert_eq!(value(&lake, "t", "SELECT sum(n) FROM t").await, "7");
+}
+
+pub(super) async fn the_log_is_cleaned_behind_what_a_reader_needs(store: Store) {
+    let lake = open(&store);
+    lake.create("t", &schema(), &[], None).await.unwrap();
+    let entries = async || objects(&store, "t/_delta_log").await.iter().filter(|path| path.ends_with(".json")).count();
+    for epoch in 1..=120_u64 {
+        append(&lake, "t", Some(epoch), &[rows(None, 0..1)]).await;
+        lake.maintain("t", &KEEP).await;
+    }
+    assert_eq!(entries().await, 121, "all of it is younger than an hour");
+    let begin = store.head(&"t/_delta_log/00000000000000000000.json".into()).await.unwrap().last_modified;
+    let now = MaintainOptions { retention_ms: -1, ..KEEP };
+    let needed = MaintainOptions { needed_since_ms: Some(begin.timestamp_millis() - 1), ..now.clone() };
+    lake.maintain("t", &needed).await;
+    assert_eq!(entries().await, 121, "a view has not followed it");
+    let done = lake.maintain("t", &now).await;
+    assert_eq!(entries().await, 21);
+    let cleaned: Vec<_> = done.iter().filter(|work| work.operation == Operation::CleanLog).collect();
+    // 100 entries and the first checkpoint.
+    assert_eq!((cleaned.len(), cleaned[0].removed.files), (1, 101), "{done:?}");
+    for version in [100, 110, 120] {
+        assert_eq!(open(&store).snapshot("t", Some(version)).await.unwrap().rows(), version);
+    }
+    assert_eq!(value(&lake, "t", "SELECT count(*) FROM t").await, "120");
+}
+
+pub(super) async fn what_is_removed_in_great_numbers_is_vacuumed(store: Store) {
+    let lake = open(&store);
+    lake.create("t", &schema(), &["k".into()], None).await.unwrap();
+    let names: Vec<String> = (0..60).map(|n| format!("k{n:02}")).collect();
+    for epoch in 1..=40_u64 {
+        let batches: Vec<_> = names.iter().map(|name| rows(Some(name), 0..1)).collect();
+        let remove = paths(&lake.snapshot("t", None).await.unwrap());
+        let add = stage(&lake, "t", epoch, &batches).await;
+        lake.commit("t", Commit { epoch: Some(epoch), add, remove, ..write() }).await.unwrap();
+    }
+    let done = lake.maintain("t", &MaintainOptions { retention_ms: -1, ..KEEP }).await;
+    let vacuum = done.iter().find(|work| work.operation == Operation::Vacuum).unwrap();
+    assert_eq!(vacuum.removed.files, 39 * 60, "more than are deleted at a time");
+    assert!(vacuum.removed.bytes > vacuum.removed.files * 100);
+    let data = objects(&store, "t").await.iter().filter(|path| path.ends_with(".parquet")).count();
+    assert_eq!(data, 60);
+}
+
+#[tokio::test]
+async fn what_was_made_and_never_recorded_goes_after_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Store = Arc::new(object_store::local::LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    let lake = open(&store);
+    for table in ["s/known", "s/used", "s/young", "s/left"] {
+        lake.create(table, &schema(), &[], None).await.unwrap();
+    }
+    append(&lake, "s/used", Some(1), &[rows(None, 0..1)]).await;
+    store.put(&"s/other/_delta_log/00000000000000000000.json".into(), "{}".into()).await.unwrap();
+    store.put(&"_state/s.v/1".into(), "x".into()).await.unwrap();
+    let old = std::time::SystemTime::from(chrono::Utc::now() - chrono::Duration::hours(25));
+    for path in objects(&store, "").await.iter().filter(|path| !path.starts_with("s/young")) {
+        std::fs::File::options().append(true).open(folder.path().join(path)).unwrap().set_modified(old).unwrap();
+    }
+    let before = objects(&store, "").await;
+    let removed = lake.sweep_unrecorded(&["s/known".to_string()].into()).await.unwrap();
+    let after = objects(&store, "").await;
+    let gone: Vec<_> = before.difference(&after).collect();
+    assert_eq!(gone, ["s/left/_delta_log/00000000000000000000.json"]);
+    assert!(removed.files == 1 && removed.bytes > 100);
+    // A file that a crash left between staging and commit, and one that was only just staged.
+    let left = stage(&lake, "s/used", 2, &[rows(None, 0..1)]).await[0].path.clone();
+    stage(&lake, "s/used", 2, &[rows(None, 0..1)]).await;
+    let file = std::fs::File::options().append(true).open(folder.path().join("s/used").join(&left)).unwrap();
+    file.set_modified(old).unwrap();
+    let behind = MaintainOptions { needed_since_ms: Some(0), ..KEEP };
+    let count = async || objects(&store, "s/used").await.iter().filter(|path| path.ends_with(".parquet")).count();
+    lake.maintain("s/used", &behind).await;
+    assert_eq!(count().await, 3, "while a view is behind, nothing is taken for left over");
+    let done = lake.maintain("s/used", &KEEP).await;
+    assert_eq!((count().await, done[0].operation, done[0].removed.files), (2, Operation::Sweep, 1));
+    assert!(lake.maintain("s/used", &KEEP).await.is_empty(), "once a day");
+    let swept_ms = MaintainOptions { swept_ms: done[0].began_ms, ..KEEP };
+    assert!(open(&store).maintain("s/used", &swept_ms).await.is_empty(), "by whichever process");
 }
 
 pub(super) async fn state_comes_back(store: Store) {
