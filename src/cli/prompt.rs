@@ -87,34 +87,10 @@ pub async fn run(context: &Context, target: &mut Target, format: Format) -> Resu
             let _ = editor.add_history_entry(text.trim());
             text.clear();
         }
-        let sql = match input {
-            Input::Empty | Input::More => continue,
-            Input::Quit => break,
-            Input::Help => {
-                context.terminal.say(HELP);
-                continue;
-            }
-            Input::Timing => {
-                timing = !timing;
-                context.terminal.say(if timing { "times are told" } else { "times are not told" });
-                continue;
-            }
-            Input::Format(asked) => {
-                format = asked;
-                continue;
-            }
-            Input::Mistake(message) => {
-                context.terminal.warn(&message);
-                continue;
-            }
-            Input::File(path) => match project::text(Path::new(&path)) {
-                Ok(sql) => sql,
-                Err(error) => {
-                    context.terminal.say(error.render().trim_end());
-                    continue;
-                }
-            },
-            Input::Run(sql) => sql,
+        let sql = match carried_out(context, input, &mut format, &mut timing) {
+            Next::Line => continue,
+            Next::End => break,
+            Next::Run(sql) => sql,
         };
         let began = Instant::now();
         statement(context, target, &sql, format).await?;
@@ -132,6 +108,34 @@ pub async fn run(context: &Context, target: &mut Target, format: Format) -> Resu
         let _ = editor.save_history(file);
     }
     Ok(())
+}
+
+/// What comes after an input.
+enum Next {
+    Line,
+    End,
+    Run(String),
+}
+
+/// Do what needs no engine.
+fn carried_out(context: &Context, input: Input, format: &mut Format, timing: &mut bool) -> Next {
+    match input {
+        Input::Empty | Input::More => {}
+        Input::Quit => return Next::End,
+        Input::Help => context.terminal.say(HELP),
+        Input::Timing => {
+            *timing = !*timing;
+            context.terminal.say(if *timing { "times are told" } else { "times are not told" });
+        }
+        Input::Format(asked) => *format = asked,
+        Input::Mistake(message) => context.terminal.warn(&message),
+        Input::File(path) => match project::text(Path::new(&path)) {
+            Ok(sql) => return Next::Run(sql),
+            Err(error) => context.terminal.say(error.render().trim_end()),
+        },
+        Input::Run(sql) => return Next::Run(sql),
+    }
+    Next::Line
 }
 
 /// Columns by table; none where they cannot be read, since only completion would miss them.
