@@ -30,7 +30,8 @@ TURNS = 64
 # The result has some 50 bytes a row: 500 MB, much more than the buffers of a client and its connection take.
 RESULT = "SELECT * FROM public.big"
 SMALL = "SELECT value FROM range(0, 100000)"
-ONE_MB = 150
+# Three scans at a time, with what each reads ahead, and batches on their way: 140 to 160 MB.
+ONE_MB = 200
 # A scan that waits holds some 33 MB: what it has read ahead of its files.
 ALL_MB = 48 * TURNS
 LEFT_MB = 250
