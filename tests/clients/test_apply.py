@@ -42,7 +42,15 @@ def flash(*arguments, **options):
 
 
 def ask(lake, query):
-    return json.loads(flash("sql", "--lake", lake, "--format", "json", "-c", query), parse_float=str)
+    return rows(query, "--lake", lake)
+
+
+def rows(query, *place):
+    return json.loads(flash("sql", *place, "--format", "json", "-c", query), parse_float=str)
+
+
+def both(*place):
+    return tuple(rows(BOTH, *place)[0].values())
 
 
 def contents(lake):
@@ -70,14 +78,14 @@ def project_b(folder, project):
 class Reader(threading.Thread):
     """Asks, one question after the other, until it is told to stop."""
 
-    def __init__(self, lake):
+    def __init__(self, *place):
         super().__init__(daemon=True)
-        self.lake, self.answers, self.failed, self.stopped = lake, collections.Counter(), None, threading.Event()
+        self.place, self.answers, self.failed, self.stopped = place, collections.Counter(), None, threading.Event()
 
     def run(self):
         try:
             while not self.stopped.is_set():
-                self.answers[tuple(ask(self.lake, BOTH)[0].values())] += 1
+                self.answers[both(*self.place)] += 1
         except Exception as error:
             self.failed = error
 
@@ -121,10 +129,10 @@ def main():
         run = ["--until-caught-up", "--source", f"raw.events=jsonl:{events}"]
         flash("run", "--project", a, "--lake", lake, *run)
         flash("run", "--project", b, "--lake", f"{folder}/fresh", *run)
-        of = {name: tuple(ask(where, BOTH)[0].values()) for name, where in (("A", lake), ("B", f"{folder}/fresh"))}
+        of = {name: both("--lake", where) for name, where in (("A", lake), ("B", f"{folder}/fresh"))}
         assert of["A"][0] != of["B"][0] and of["A"][1] != of["B"][1], of
 
-        reader = Reader(lake)
+        reader = Reader("--lake", lake)
         reader.start()
         ended = kill_applies(lake, [b, a])
         flash("apply", "--project", b, "--lake", lake, "--yes")
