@@ -14,6 +14,7 @@ pub mod diff;
 mod dml;
 pub mod due;
 mod epochs;
+mod expiry;
 mod explain;
 pub mod fit;
 pub mod ingest;
@@ -206,6 +207,8 @@ pub(crate) struct State {
     pub last_us: BTreeMap<TableName, i64>,
     /// Views that failed, with the epoch: they are tried again when something new has come.
     pub failed: BTreeMap<TableName, Epoch>,
+    /// Up to when the rows of a view have expired, as far as this process knows, in microseconds since 1970 UTC.
+    pub expired_us: BTreeMap<TableName, i64>,
     /// Maintenance under way.
     pub maintenance: Option<JoinHandle<()>>,
     /// Places of retired tables whose folders it has deleted.

@@ -171,7 +171,7 @@ pub struct TableState {
     pub totals: Totals,
 }
 
-/// Rows that came to a view and are not in it, counted since it was built.
+/// Rows that came to a view and are not in it (any more), counted since it was built.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// Duplicates of its unique key.
@@ -180,6 +180,12 @@ pub struct Totals {
     pub dropped: u64,
     /// Quarantined by an expectation.
     pub quarantined: u64,
+    /// Removed because their time was over.
+    #[serde(default)]
+    pub expired: u64,
+    /// Rows from before this have expired, in microseconds since 1970 UTC, by the column of the view's `retention_by`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expired_us: Option<i64>,
 }
 
 /// What one refresh of one view did; a row of `system.refreshes`.
@@ -199,6 +205,9 @@ pub struct RefreshFacts {
     pub bytes_written: u64,
     /// Rows left out as duplicates of a `unique_key`.
     pub duplicates: u64,
+    /// Rows that went because their time was over.
+    #[serde(default)]
+    pub expired: u64,
     /// Violations by expectation, in declaration order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expectations: Vec<ExpectationFacts>,

@@ -43,7 +43,7 @@ pub use access::PUBLIC;
 pub use ast::{
     AccessStatement, AlterAction, AlterMaterializedView, Column, CreateMaterializedView, CreateReference, CreateSource,
     CreateTable, Drop, DropKind, Expectation, GrantOn, GrantWhat, Insert, OnViolation, Parsed, PartitionBy, Privilege,
-    Refresh, RefreshMode, RoleLimits, Secret, SourceFormat, Statement, UserChange, ViewOptions,
+    Refresh, RefreshMode, RetentionOptions, RoleLimits, Secret, SourceFormat, Statement, UserChange, ViewOptions,
 };
 pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, QUERY_PARTS_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
 pub use object_file::{ObjectFile, parse_object_file};

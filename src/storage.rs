@@ -121,6 +121,8 @@ pub struct Commit {
     pub remove: Vec<String>,
     /// False for compaction: the rows stay the same.
     pub data_change: bool,
+    /// Rows go because their time is over: other readers of the log see that they went, [`Storage::changes`] does not.
+    pub expiry: bool,
     /// Delta's name of the operation: `WRITE`, `DELETE`, `OPTIMIZE`, ...
     pub operation: &'static str,
 }
@@ -134,7 +136,7 @@ pub enum Committed {
     Already(Version),
 }
 
-/// The difference between two versions of a table: whole files, compaction left out.
+/// The difference between two versions of a table: whole files, compaction and expiry left out.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     /// Files whose rows came.

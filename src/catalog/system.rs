@@ -186,6 +186,8 @@ fn materialized_views(views: &[ViewLine], newest: &PublishedRecord) -> Result<Ar
         .number("duplicates", views.iter().map(|view| state(view).map(|s| s.totals.duplicates)))
         .number("dropped", views.iter().map(|view| state(view).map(|s| s.totals.dropped)))
         .number("quarantined", views.iter().map(|view| state(view).map(|s| s.totals.quarantined)))
+        .number("expired", views.iter().map(|view| state(view).map(|s| s.totals.expired)))
+        .instant("expired_before", views.iter().map(|view| state(view).and_then(|s| s.totals.expired_us)))
         .text("definition", views.iter().map(|view| Some(view.definition.clone())))
         .provider()
 }
@@ -213,6 +215,7 @@ fn refreshes(history: &[Arc<PublishedRecord>]) -> Result<Arc<dyn TableProvider>>
         .number("duplicates", lines.iter().map(|(.., facts)| Some(facts.duplicates)))
         .number("dropped", lines.iter().map(|(.., facts)| removed(facts, "drop_row")))
         .number("quarantined", lines.iter().map(|(.., facts)| removed(facts, "quarantine_row")))
+        .number("expired", lines.iter().map(|(.., facts)| Some(facts.expired)))
         .number("bytes_written", lines.iter().map(|(.., facts)| Some(facts.bytes_written)))
         .text("error", lines.iter().map(|(.., facts)| facts.error.clone()))
         .provider()

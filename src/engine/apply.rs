@@ -25,11 +25,12 @@ use crate::engine::stated::StatedChanges;
 use crate::engine::{Applied, Engine, Graph, ProjectObject, State, retired};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::parser::{self, CreateReference, CreateSource, CreateTable, ObjectFile, Parsed, PartitionBy, Statement};
+use crate::parser::{self, CreateReference, CreateTable, ObjectFile, Parsed, PartitionBy, Statement};
 use crate::refresh::append::quarantine_schema;
 use crate::refresh::classify::Shape;
 use crate::refresh::compile::{CompiledView, Readable, ReadableKind, ReadableTable, compile, stored_schema};
 use crate::refresh::pass::{ViewSlot, source_schema};
+use crate::refresh::retention::would_lose;
 use crate::storage::Commit;
 
 /// A reference table's file may be this large, in bytes.
@@ -97,15 +98,20 @@ impl Engine {
     pub(super) fn stays(
         &self,
         view: &CompiledView,
-        sources: &BTreeMap<TableName, CreateSource>,
+        graph: &Graph,
+        old: &Definitions,
         before: &Object,
         object: &Desired,
     ) -> Result<bool> {
         let landed = self.published.borrow().tables.get(&view.name).is_some_and(|state| state.rows > 0);
-        let stream = view.inputs.iter().find(|input| sources.contains_key(*input));
-        let Some(stream) = stream.filter(|_| landed && before.fingerprint != view.fingerprint) else {
+        let stream = view.inputs.iter().find(|input| graph.sources.contains_key(*input));
+        if !landed || before.fingerprint == view.fingerprint {
             return Ok(false);
-        };
+        }
+        let expired = self.expired_input(view, old, graph);
+        if stream.or(expired).is_none() {
+            return Ok(false);
+        }
         // Rows one by one, with nothing beside them: what another version of the program adds fits what is there.
         let plain = matches!(view.shape, Shape::Linear { .. }) && view.definition.options.unique_key.is_empty();
         if plain
@@ -115,6 +121,13 @@ impl Engine {
             return Ok(true);
         }
         let name = &view.name;
+        let Some(stream) = stream else {
+            return match expired {
+                Some(_) if view.definition.options.ignores_expired => Ok(false),
+                Some(input) => Err(would_lose(name, input)),
+                None => Ok(false),
+            };
+        };
         let text = format!("{name} reads the stream {stream}, and holds what has landed of it: it cannot be changed");
         Err(Error::new(ErrorKind::Definition, text)
             .with_detail("its new table would begin empty, and so would everything above it")
@@ -131,6 +144,17 @@ impl Engine {
             self.apply_in(state, &[], &[]).await?;
         }
         Ok(())
+    }
+
+    /// An input of the view whose rows have expired, and which keeps its table.
+    fn expired_input<'a>(&self, view: &'a CompiledView, old: &Definitions, graph: &Graph) -> Option<&'a TableName> {
+        let published = self.published.borrow();
+        let expired = |name: &&TableName| published.tables.get(*name).is_some_and(|at| at.totals.expired > 0);
+        let stays = |name: &&TableName| match (graph.slots.get(*name), old.objects.get(*name)) {
+            (Some(slot), Some(object)) => slot.view.fingerprint == object.fingerprint,
+            _ => false,
+        };
+        view.inputs.iter().filter(stays).find(expired)
     }
 
     /// Record a new graph, if it differs, and use it.
@@ -208,7 +232,12 @@ impl Engine {
         let entry = self.place(&view, object, graph, old, create).await?;
         readable.insert(
             name.clone(),
-            ReadableTable { schema: Arc::clone(&view.schema), fingerprint: view.fingerprint.clone(), kind: view.kind },
+            ReadableTable {
+                schema: Arc::clone(&view.schema),
+                fingerprint: view.fingerprint.clone(),
+                kind: view.kind,
+                expires: view.retention.is_some(),
+            },
         );
         if let Some(folder) = &entry.quarantine {
             readable.insert(
@@ -217,6 +246,7 @@ impl Engine {
                     schema: quarantine_schema(&view.schema),
                     fingerprint: format!("{} {folder}", view.fingerprint),
                     kind: ReadableKind::Log,
+                    expires: false,
                 },
             );
         }
@@ -275,7 +305,10 @@ impl Engine {
             _ => return Ok(()),
         };
         self.check_rules(object, &schema)?;
-        readable.insert(name.clone(), ReadableTable { schema, fingerprint: entry.fingerprint.clone(), kind });
+        readable.insert(
+            name.clone(),
+            ReadableTable { schema, fingerprint: entry.fingerprint.clone(), kind, expires: false },
+        );
         if entry.kind == Kind::Table {
             graph.tables.insert(name.clone(), entry.location.clone());
         }
@@ -382,7 +415,7 @@ impl Engine {
             return Ok(entry);
         }
         if let Some(before) = before
-            && self.stays(view, &graph.sources, before, object)?
+            && self.stays(view, graph, old, before, object)?
         {
             entry.location.clone_from(&before.location);
             entry.quarantine.clone_from(&before.quarantine);

@@ -5,7 +5,8 @@
 //!   the view's rows at its version                  -1 each row ─┴─▶ GROUP BY all columns ─▶ what is left
 //! ```
 //!
-//! As multisets. Floating point may differ by 1e-9 of its size: its sums depend on order.
+//! As multisets. Floating point may differ by 1e-9 of its size: its sums depend on order. What has expired, of the view or of
+//! what it reads, is left out on both sides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,20 +16,24 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast as cast_expr, lit};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::scalar::ScalarValue;
 
 use crate::engine::statements::no_view;
-use crate::engine::{Answer, Engine};
+use crate::engine::{Answer, Engine, Graph};
 use crate::epoch::PublishedRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::refresh::classify::Shape;
-use crate::refresh::execute::bound_now;
+use crate::refresh::execute::{bound_now, collect};
 use crate::refresh::pass::ViewSlot;
 use crate::refresh::restrict::Moment;
 use crate::refresh::rewrite::at;
+use crate::refresh::rounded::rounded;
 use crate::refresh::weighted::{Weighted, materialize, union, with_weight};
 
 /// Relative difference of floating point values that counts as none.
@@ -63,11 +68,17 @@ impl Engine {
         let casts = casts.map(|(column, field)| cast_expr(Expr::Column(column), field.data_type().clone()));
         let casts = casts.collect();
         let columns = schema.columns().into_iter().map(Expr::Column).collect();
-        let both = vec![
-            Weighted { plan: with_weight(computed, casts, &schema, lit(1_i64))?, inserts: false },
-            Weighted { plan: with_weight(stored, columns, &schema, lit(-1_i64))?, inserts: false },
-        ];
         let state = bound_now(&self.base, record.now_us);
+        let living = self.living(&slot, &graph, &record, &state).await?;
+        let side = |plan: LogicalPlan, exprs, weight: i64| -> Result<Weighted> {
+            let mut plan = with_weight(plan, exprs, &schema, lit(weight))?;
+            for (at, condition) in &living {
+                let column = Expr::Column(schema.columns()[*at].clone());
+                plan = LogicalPlanBuilder::from(plan).filter(condition(column))?.build()?;
+            }
+            Ok(Weighted { plan, inserts: false })
+        };
+        let both = vec![side(computed, casts, 1)?, side(stored, columns, -1)?];
         let left = match union(both)? {
             Some(both) => materialize(&state, both).await?,
             None => None,
@@ -75,6 +86,47 @@ impl Engine {
         let (missing, unexpected) = left.map(|left| left.sides()).transpose()?.unwrap_or_default();
         let (missing, unexpected) = unlike(&missing, &unexpected)?;
         answer(name, snapshot.rows(), missing, unexpected)
+    }
+
+    /// Conditions on columns of the view that leave out what came from expired rows.
+    async fn living(
+        &self,
+        slot: &ViewSlot,
+        graph: &Graph,
+        record: &PublishedRecord,
+        state: &SessionState,
+    ) -> Result<Vec<(usize, Condition)>> {
+        let view = &slot.view;
+        let expired_us = |name: &TableName| record.tables.get(name).and_then(|at| at.totals.expired_us);
+        let mut living: Vec<(usize, Condition)> = Vec::new();
+        if let (Some(retention), Some(cutoff_us)) = (view.retention.clone(), expired_us(&view.name)) {
+            living.push((retention.column, Box::new(move |column| retention.kept(column, cutoff_us))));
+        }
+        for input in &view.inputs {
+            let Some(cutoff_us) = expired_us(input) else { continue };
+            let Some(retention) = graph.slots.get(input).and_then(|slot| slot.view.retention.clone()) else { continue };
+            let shown = rounded(view.shape.plan(), input, &retention.by).into_iter().next();
+            let Some((at, expr)) = shown else {
+                return Err(Error::new(
+                    ErrorKind::Definition,
+                    format!("{} cannot be audited: rows of {input} have expired", view.name),
+                )
+                .with_detail(format!(
+                    "it does not show {}, so that what came from them cannot be left out",
+                    retention.by
+                ))
+                .with_hint("a view that shows it, as it is or by date_trunc, can be audited"));
+            };
+            if matches!(expr, Expr::Column(_)) {
+                living.push((at, Box::new(move |column| retention.kept(column, cutoff_us))));
+            } else {
+                // Rows that show the moment itself are made of expired ones and others.
+                let moment = constant(state, &expr, retention.value(cutoff_us)).await?;
+                let moment = moment.cast_to(view.schema.field(at).data_type())?;
+                living.push((at, Box::new(move |column| column.clone().gt(lit(moment.clone())).or(column.is_null()))));
+            }
+        }
+        Ok(living)
     }
 
     /// The view's query over its inputs as this epoch had them.
@@ -92,6 +144,25 @@ impl Engine {
             return at(plan, &providers.collect());
         }
         Moment { storage: self.storage.as_ref(), tables, now_us: record.now_us }.at(slot.view.shape.plan())
+    }
+}
+
+/// A condition on one column.
+type Condition = Box<dyn Fn(Expr) -> Expr + Send + Sync>;
+
+/// The value of an expression over one column, where that has this value.
+async fn constant(state: &SessionState, expr: &Expr, value: ScalarValue) -> Result<ScalarValue> {
+    let bound = expr.clone().transform(|expr| {
+        Ok(match expr {
+            Expr::Column(_) => Transformed::yes(lit(value.clone())),
+            other => Transformed::no(other),
+        })
+    })?;
+    let plan = LogicalPlanBuilder::empty(true).project([bound.data.alias("moment")])?.build()?;
+    let rows = collect(state, plan).await?;
+    match rows.iter().find(|rows| rows.num_rows() > 0) {
+        Some(rows) => Ok(ScalarValue::try_from_array(rows.column(0), 0)?),
+        None => Err(Error::new(ErrorKind::Internal, "a constant without a value")),
     }
 }
 

@@ -70,7 +70,9 @@ impl Engine {
             taken = due(&views, now_us, true).0;
         }
         let tables = self.table_versions(&state.graph).await?;
-        let new = self.anything_new(state, &taken, &slices, &tables) || !full.is_empty();
+        let new = self.anything_new(state, &taken, &slices, &tables)
+            || !full.is_empty()
+            || self.expiry_due(state, &taken).await?;
         if !new {
             taken.iter().for_each(|name| {
                 state.last_us.insert(name.clone(), now_us);
@@ -178,6 +180,7 @@ impl Engine {
                 ended?
             }
         };
+        self.expire(state, &record, &mut published).await;
         published.published_us = self.clock.now_us();
         let objects = &state.graph.definitions.objects;
         let quarantines: BTreeSet<TableName> = objects.keys().map(TableName::quarantine).collect();
@@ -531,7 +534,7 @@ pub(super) fn views_due(state: &State) -> BTreeMap<TableName, ViewDue> {
 }
 
 /// The views to recompute: those asked for, and what is built on them.
-fn full_of(views: &BTreeMap<TableName, ViewDue>, request: &PassRequest) -> BTreeSet<TableName> {
+pub(super) fn full_of(views: &BTreeMap<TableName, ViewDue>, request: &PassRequest) -> BTreeSet<TableName> {
     let inputs = views.iter().map(|(name, view)| (name.clone(), view.inputs.clone())).collect();
     downstream(&inputs, &request.full.iter().cloned().collect())
 }

@@ -19,7 +19,7 @@ use crate::engine::stated::StatedChanges;
 use crate::engine::{Engine, Graph, ProjectObject, State};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
-use crate::parser::{self, Statement};
+use crate::parser::{self, RetentionOptions, Statement};
 use crate::refresh::plan::kept_by;
 
 /// What applying a project would do to one object.
@@ -129,7 +129,7 @@ impl Engine {
             let slot = graph.slots.get(name);
             let mut fingerprint = slot.map_or(&graph.definitions.objects[name].fingerprint, |it| &it.view.fingerprint);
             if let (Some(slot), Some(before)) = (slot, old.objects.get(name))
-                && self.stays(&slot.view, &graph.sources, before, &desired[name])?
+                && self.stays(&slot.view, &graph, old, before, &desired[name])?
             {
                 fingerprint = &before.fingerprint;
             }
@@ -241,10 +241,13 @@ fn decide(
 }
 
 /// What a definition says that its rows do not follow from.
-fn beside_rows(statement: &Statement) -> (Option<&str>, Option<u64>) {
+fn beside_rows(statement: &Statement) -> (Option<&str>, Option<u64>, Option<&RetentionOptions>, bool) {
     match statement {
-        Statement::CreateMaterializedView(view) => (view.comment.as_deref(), view.options.target_lag_ms),
-        Statement::CreateTable(table) => (table.comment.as_deref(), None),
-        _ => (None, None),
+        Statement::CreateMaterializedView(view) => {
+            let options = &view.options;
+            (view.comment.as_deref(), options.target_lag_ms, options.retention.as_ref(), options.ignores_expired)
+        }
+        Statement::CreateTable(table) => (table.comment.as_deref(), None, None, false),
+        _ => (None, None, None, false),
     }
 }

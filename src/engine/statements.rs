@@ -21,6 +21,7 @@ use datafusion::prelude::{SQLOptions, SessionContext};
 
 use crate::catalog::Principal;
 use crate::catalog::definitions::Kind;
+use crate::engine::epochs::{full_of, views_due};
 use crate::engine::parameters::{self, Described};
 use crate::engine::{Answer, Engine, Pass, PassRequest, ProjectObject, State, apply};
 use crate::error::{Error, ErrorKind, Result};
@@ -79,7 +80,7 @@ impl Engine {
                 let plans = parameters::bound(planned(session, &parsed.statement, sql).await?, values)?;
                 self.insert(&session.state(), plans).await
             }
-            Statement::Refresh(refresh) => self.refresh(&refresh.name, refresh.full).await,
+            Statement::Refresh(refresh) => self.refresh(refresh).await,
             Statement::AlterMaterializedView(alter) => match alter.action {
                 AlterAction::Suspend | AlterAction::Resume => self.alter(&alter.name, alter.action).await,
                 AlterAction::Declassify | AlterAction::Classify => self.classify_view(&alter.name, alter.action).await,
@@ -262,7 +263,8 @@ impl Engine {
         Ok(done(format!("INSERT {rows}"), Some(rows)))
     }
 
-    async fn refresh(&self, name: &TableName, full: bool) -> Result<Answer> {
+    async fn refresh(&self, asked: &parser::Refresh) -> Result<Answer> {
+        let (name, full) = (&asked.name, asked.full);
         let mut state = self.state.lock().await;
         let Some(slot) = state.graph.slots.get(name).cloned() else { return Err(no_view(name)) };
         if state.definitions.objects.get(name).is_some_and(|object| object.suspended) {
@@ -276,7 +278,11 @@ impl Engine {
                 .with_detail("a stream holds its records for a while only; this view is where they are kept"));
         }
         if full {
-            self.pass_in(&mut state, &PassRequest { all: false, full: vec![name.clone()] }).await?;
+            let request = PassRequest { all: false, full: vec![name.clone()] };
+            if !asked.force {
+                self.nothing_is_lost(&state, &full_of(&views_due(&state), &request))?;
+            }
+            self.pass_in(&mut state, &request).await?;
         }
         self.settle(&mut state).await?;
         if let Some((_, facts)) = self.last_refresh(name) {
@@ -360,7 +366,8 @@ impl Engine {
             readable.insert(name.clone(), table(&graph, name, source_schema(), ReadableKind::Source));
         }
         for (name, slot) in &graph.slots {
-            readable.insert(name.clone(), table(&graph, name, Arc::clone(&slot.view.schema), slot.view.kind));
+            let of_view = table(&graph, name, Arc::clone(&slot.view.schema), slot.view.kind);
+            readable.insert(name.clone(), ReadableTable { expires: slot.view.retention.is_some(), ..of_view });
         }
         Ok(readable)
     }
@@ -396,7 +403,7 @@ fn table(
     kind: ReadableKind,
 ) -> ReadableTable {
     let fingerprint = graph.definitions.objects.get(name).map(|object| object.fingerprint.clone()).unwrap_or_default();
-    ReadableTable { schema, fingerprint, kind }
+    ReadableTable { schema, fingerprint, kind, expires: false }
 }
 
 pub(super) fn no_view(name: &TableName) -> Error {

@@ -145,6 +145,19 @@ pub struct ViewOptions {
     pub unique_key: Vec<String>,
     /// Duplicates are looked for this far back, in milliseconds; `None`: without end.
     pub dedupe_within_ms: Option<u64>,
+    /// How long rows stay; `None`: without end.
+    pub retention: Option<RetentionOptions>,
+    /// What of its inputs has expired may be missing where the view reads them again.
+    pub ignores_expired: bool,
+}
+
+/// `retention` and `retention_by`, which come together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionOptions {
+    /// How long a row stays, in milliseconds; never 0.
+    pub ms: u64,
+    /// The column that tells when the row is of.
+    pub by: String,
 }
 
 /// How a view is kept.
@@ -241,6 +254,8 @@ pub struct Refresh {
     pub name: TableName,
     /// `FULL`: recompute it.
     pub full: bool,
+    /// `FULL FORCE`: also where rows that its inputs have let expire are lost by it.
+    pub force: bool,
 }
 
 /// Change how a view is kept.

@@ -23,15 +23,19 @@ pub(super) fn refresh(cursor: &mut Cursor<'_>) -> Result<Statement> {
     cursor.expect_words(&["MATERIALIZED", "VIEW"], "REFRESH")?;
     let name = cursor.name()?;
     let full = cursor.take_words(&["FULL"]);
+    let force = full && cursor.take_words(&["FORCE"]);
     if *cursor.peek(0) != Token::EOF {
-        let error = cursor.expected("FULL or the end of the statement");
+        let error = cursor.expected(match full {
+            true => "FORCE or the end of the statement",
+            false => "FULL or the end of the statement",
+        });
         return Err(match cursor.word(0).map(|word| word.value.to_ascii_uppercase()).as_deref() {
             Some("WHERE") => error.with_hint("a refresh takes in all changes; FULL recomputes the whole view"),
             Some("CONCURRENTLY" | "WITH") => error.with_hint("leave it away: readers never wait for a refresh"),
             _ => error,
         });
     }
-    Ok(Statement::Refresh(Refresh { name, full }))
+    Ok(Statement::Refresh(Refresh { name, full, force }))
 }
 
 /// After `AUDIT`.

@@ -1,7 +1,8 @@
 //! `WITH (...)` of a materialized view, `OPTIONS (...)` of an external table, and durations.
 //!
 //! ```text
-//!   WITH (target_lag = '5 seconds', unique_key = 'event_id', dedupe_within = '1 day')     a closed list of names
+//!   WITH (target_lag = '5 seconds', unique_key = 'event_id', dedupe_within = '1 day',     a closed list of names
+//!         retention = '90 days', retention_by = 'event_time', expired_inputs = 'ignore')
 //!   OPTIONS ('start' 'trim_horizon')                                                      the source knows its names
 //!   duration := ( digits unit )+          unit := milliseconds | seconds | minutes | hours | days | weeks
 //! ```
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::tokenizer::{Token, Tokenizer, Word};
 
-use super::ast::{RefreshMode, ViewOptions};
+use super::ast::{RefreshMode, RetentionOptions, ViewOptions};
 use super::cursor::{Cursor, normal};
 use super::dialect::POSTGRES;
 use super::limits::ITEMS_MAX;
@@ -20,7 +21,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest duration, in milliseconds: 100 years of 365.25 days.
 pub const INTERVAL_MS_MAX: u64 = 3_155_760_000_000;
 
-const VIEW_OPTIONS: [&str; 4] = ["target_lag", "refresh_mode", "unique_key", "dedupe_within"];
+const VIEW_OPTIONS: [&str; 7] =
+    ["target_lag", "refresh_mode", "unique_key", "dedupe_within", "retention", "retention_by", "expired_inputs"];
+const EXPIRED_INPUTS: [(&str, bool); 2] = [("refuse", false), ("ignore", true)];
 const REFRESH_MODES: [(&str, RefreshMode); 3] =
     [("incremental", RefreshMode::Incremental), ("full", RefreshMode::Full), ("auto", RefreshMode::Auto)];
 
@@ -38,6 +41,7 @@ pub(super) fn view_options(cursor: &mut Cursor<'_>) -> Result<ViewOptions> {
     let mut options = ViewOptions::default();
     let mut seen: Vec<String> = Vec::new();
     let mut dedupe_offset = None;
+    let (mut retention_ms, mut retention_by) = (None, None);
     cursor.expect(&Token::LParen, "\"(\" after WITH")?;
     loop {
         let offset = cursor.offset();
@@ -58,8 +62,11 @@ pub(super) fn view_options(cursor: &mut Cursor<'_>) -> Result<ViewOptions> {
         match key.as_str() {
             "target_lag" if value.eq_ignore_ascii_case("downstream") => {}
             "target_lag" => options.target_lag_ms = Some(lag(&value).map_err(placed)?),
-            "refresh_mode" => options.refresh_mode = refresh_mode(&value).map_err(placed)?,
+            "refresh_mode" => options.refresh_mode = one_of(&value, &REFRESH_MODES).map_err(placed)?,
             "unique_key" => options.unique_key = column_list(&value).map_err(placed)?,
+            "retention" => retention_ms = Some((offset, positive(&value).map_err(placed)?)),
+            "retention_by" => retention_by = Some((offset, one_column(&value).map_err(placed)?)),
+            "expired_inputs" => options.ignores_expired = one_of(&value, &EXPIRED_INPUTS).map_err(placed)?,
             _ => {
                 options.dedupe_within_ms = Some(positive(&value).map_err(placed)?);
                 dedupe_offset = Some(offset);
@@ -71,6 +78,7 @@ pub(super) fn view_options(cursor: &mut Cursor<'_>) -> Result<ViewOptions> {
         }
     }
     cursor.expect(&Token::RParen, "\",\" or \")\" after an option")?;
+    options.retention = retention(cursor, retention_ms, retention_by)?;
     match dedupe_offset {
         Some(offset) if options.unique_key.is_empty() => Err(cursor
             .error_at(offset, "dedupe_within needs unique_key")
@@ -89,16 +97,42 @@ fn unknown_option(cursor: &Cursor<'_>, offset: usize, key: &str) -> Error {
     }
 }
 
-fn refresh_mode(value: &str) -> Result<RefreshMode> {
-    let names = REFRESH_MODES.map(|(name, _)| name);
-    match REFRESH_MODES.iter().find(|(name, _)| value.eq_ignore_ascii_case(name)) {
-        Some((_, mode)) => Ok(*mode),
+/// The value of this name; the first one is what holds when nothing is said.
+fn one_of<T: Copy, const N: usize>(value: &str, known: &[(&str, T); N]) -> Result<T> {
+    let names = known.each_ref().map(|(name, _)| *name);
+    match known.iter().find(|(name, _)| value.eq_ignore_ascii_case(name)) {
+        Some((_, found)) => Ok(*found),
         None => Err(Error::new(ErrorKind::Syntax, format!("'{value}' is not a mode"))
             .with_detail(format!("the modes are {}", names.join(", ")))
             .with_hint(match did_you_mean(value, names) {
                 Some(known) => format!("did you mean '{known}'?"),
-                None => "'incremental' is what a view has when nothing is said".to_string(),
+                None => format!("'{}' is what a view has when nothing is said", names[0]),
             })),
+    }
+}
+
+/// Both options or none.
+fn retention(
+    cursor: &Cursor<'_>,
+    ms: Option<(usize, u64)>,
+    by: Option<(usize, String)>,
+) -> Result<Option<RetentionOptions>> {
+    match (ms, by) {
+        (None, None) => Ok(None),
+        (Some((_, ms)), Some((_, by))) => Ok(Some(RetentionOptions { ms, by })),
+        (Some((offset, _)), None) => Err(cursor
+            .error_at(offset, "retention needs retention_by")
+            .with_hint("name the column that tells when a row is of, as in retention_by = 'event_time'")),
+        (None, Some((offset, _))) => Err(cursor
+            .error_at(offset, "retention_by needs retention")
+            .with_hint("say how long rows stay, as in retention = '90 days'")),
+    }
+}
+
+fn one_column(value: &str) -> Result<String> {
+    match column_list(value)?.as_slice() {
+        [column] => Ok(column.clone()),
+        _ => Err(Error::new(ErrorKind::Syntax, format!("'{value}' is not one column"))),
     }
 }
 

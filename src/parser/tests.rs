@@ -60,6 +60,8 @@ fn a_view_with_everything() {
         refresh_mode: RefreshMode::Incremental,
         unique_key: vec!["event_id".into()],
         dedupe_within_ms: Some(86_400_000),
+        retention: None,
+        ignores_expired: false,
     };
     assert_eq!(view.options, options);
     let expectations: Vec<_> = view
@@ -201,7 +203,7 @@ fn inserts() {
 
 #[test]
 fn commands() {
-    let refresh = |full| Statement::Refresh(Refresh { name: name("gold.x"), full });
+    let refresh = |full| Statement::Refresh(Refresh { name: name("gold.x"), full, force: false });
     let alter = |action| Statement::AlterMaterializedView(AlterMaterializedView { name: name("gold.x"), action });
     let drop = |kind, if_exists| Statement::Drop(Drop { kind, name: name("gold.x"), if_exists });
     for (sql, expected) in [

@@ -24,6 +24,7 @@ use crate::parser::{self, CreateMaterializedView, PartitionBy, RefreshMode};
 use crate::refresh::classify::{Obstacle, Shape, classify};
 use crate::refresh::expect::Expectations;
 use crate::refresh::normalize::normalize;
+use crate::refresh::retention::{self, Retention};
 
 /// A view, ready to be refreshed.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct CompiledView {
     pub kind: ReadableKind,
     /// Rules for rows.
     pub expectations: Expectations,
+    /// How long they stay.
+    pub retention: Option<Retention>,
     /// Equal fingerprints: the same contents from the same inputs.
     pub fingerprint: String,
 }
@@ -69,6 +72,8 @@ pub struct ReadableTable {
     pub fingerprint: String,
     /// How its contents change.
     pub kind: ReadableKind,
+    /// Its rows expire, which is no change to what is built on it.
+    pub expires: bool,
 }
 
 /// How the contents of a readable table change.
@@ -128,9 +133,12 @@ pub async fn compile(
         (_, Ok(shape)) => shape,
     };
     check_inputs(&shape, &inputs, readable).map_err(|error| error.with_location(at(definition.query_offset)))?;
+    retention::check_inputs(definition, &shape, &inputs, readable)
+        .map_err(|error| error.with_location(at(definition.query_offset)))?;
     let partitioned_by = partition_columns(definition, &schema).map_err(|error| error.with_location(at(0)))?;
     let expectations = Expectations::compile(&state, definition, &schema, text, file)?;
     check_row_rules(definition, &shape, &schema).map_err(|error| error.with_location(at(0)))?;
+    let retention = Retention::of(definition, &shape, &schema).map_err(|error| error.with_location(at(0)))?;
     let fingerprint = fingerprint(analyzed, &shape, definition, &schema, &inputs, readable);
     let kind = match shape {
         Shape::Linear { .. } if grows => ReadableKind::Log,
@@ -145,6 +153,7 @@ pub async fn compile(
         shape,
         kind,
         expectations,
+        retention,
         fingerprint,
     })
 }

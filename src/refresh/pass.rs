@@ -316,6 +316,7 @@ impl Pass {
                     remove: work.remove,
                     data_change: true,
                     operation: "WRITE",
+                    expiry: false,
                 };
                 self.keep_facts(name, facts).await?;
                 version_of(self.storage.commit(&slot.location, commit).await?)

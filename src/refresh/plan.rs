@@ -10,6 +10,7 @@ use crate::refresh::change::Change;
 use crate::refresh::classify::{Shape, linear, moves};
 use crate::refresh::counted::HIDDEN;
 use crate::refresh::keyed::{shown_key, topmost};
+use crate::refresh::retention::would_lose;
 
 /// How one view is refreshed in one epoch. The same value is executed, explained and recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +82,17 @@ pub struct Situation<'a> {
     pub auto_rows: Option<u64>,
     /// The view keeps the first row of each key, in the order in which they came.
     pub first_of_keys: bool,
+    /// Rows of this input, or of the view itself, have expired: a recompute would lose what was made of them.
+    pub expired: Option<Expired<'a>>,
+}
+
+/// Whose rows have expired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired<'a> {
+    /// The view's own: its inputs still give them.
+    Own,
+    /// Those of an input.
+    Input(&'a TableName),
 }
 
 /// A change of more than one row in so many of its inputs' costs more to follow than to recompute: a keyed refresh
@@ -147,12 +159,16 @@ fn legal(view: &TableName, at: &Situation<'_>) -> Result<Vec<RefreshPlan>> {
         return Ok(vec![RefreshPlan::Nothing]);
     }
     let changed = at.changes.values().map(Change::rows).sum::<u64>();
-    if let Some(rows) = at.auto_rows.filter(|rows| changed.saturating_mul(AUTO_CHANGED_SHARE_MAX) > *rows) {
+    if let Some(rows) = at
+        .auto_rows
+        .filter(|_| at.expired.is_none())
+        .filter(|rows| changed.saturating_mul(AUTO_CHANGED_SHARE_MAX) > *rows)
+    {
         let reason = format!("auto: {changed} changed rows, {rows} in the inputs: recomputing reads less");
         return Ok(vec![RefreshPlan::Full { reason }]);
     }
     let mut plans = incremental(view, at)?;
-    if !at.first && !at.first_of_keys {
+    if !at.first && !at.first_of_keys && at.expired.is_none() {
         plans.push(RefreshPlan::Full { reason: "preferred".into() });
     }
     Ok(plans)
@@ -170,9 +186,11 @@ fn incremental(view: &TableName, at: &Situation<'_>) -> Result<Vec<RefreshPlan>>
             _ => reason.clone(),
         },
     };
+    // What has expired cannot be read again, and is not to come again; rows that come late count.
+    let again = |by_keys| if at.expired.is_some() { vec![] } else { vec![by_keys] };
     Ok(match at.shape {
         Shape::Linear { .. } if inserts && (at.first || at.first_of_keys) => vec![RefreshPlan::Append { reason }],
-        Shape::Linear { .. } if inserts => vec![RefreshPlan::Append { reason }, by_keys],
+        Shape::Linear { .. } if inserts => [vec![RefreshPlan::Append { reason }], again(by_keys)].concat(),
         Shape::Linear { .. } if at.first_of_keys => {
             let changed = at.changes.iter().find(|(_, change)| matches!(change, Change::Changed { .. }));
             let input = changed.map_or_else(String::new, |(name, _)| name.to_string());
@@ -183,9 +201,12 @@ fn incremental(view: &TableName, at: &Situation<'_>) -> Result<Vec<RefreshPlan>>
                 .with_hint(format!("REFRESH MATERIALIZED VIEW {view} FULL recomputes it once")));
         }
         Shape::Merge { aggregate, .. } if inserts && linear(&aggregate.input) => {
-            vec![RefreshPlan::MergeState { reason, signed: false }, by_keys]
+            [vec![RefreshPlan::MergeState { reason, signed: false }], again(by_keys)].concat()
         }
-        Shape::Merge { retracts: true, .. } => vec![RefreshPlan::MergeState { reason, signed: true }, by_keys],
+        Shape::Merge { retracts: true, .. } => {
+            [vec![RefreshPlan::MergeState { reason, signed: true }], again(by_keys)].concat()
+        }
+        Shape::Merge { .. } if let Some(Expired::Input(input)) = at.expired => return Err(would_lose(view, input)),
         _ => vec![by_keys],
     })
 }

@@ -14,6 +14,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
+use datafusion::logical_expr::logical_plan::Aggregate;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use crate::epoch::{Epoch, RefreshFacts, Version};
@@ -30,9 +31,10 @@ use crate::refresh::keyed::{shown_key, topmost};
 use crate::refresh::layout::KEYED_FILE_ROWS_MAX;
 use crate::refresh::merge::{Merge, Taken};
 use crate::refresh::pass::{Pass, ViewSlot, facts_path, inserted};
-use crate::refresh::plan::{Prefer, RefreshPlan, Situation, choose, or_full};
+use crate::refresh::plan::{Expired, Prefer, RefreshPlan, Situation, choose, or_full};
 use crate::refresh::replace::Replacement;
 use crate::refresh::restrict::{Keys, Moment, Restriction};
+use crate::refresh::retention::{Retention, kept_rows, would_lose};
 use crate::refresh::rewrite::{at, delta};
 use crate::refresh::unique::UniqueIndex;
 use crate::refresh::weighted::{Moved, consolidate, weigh};
@@ -207,9 +209,10 @@ impl ViewRefresh<'_> {
             moved,
             auto_rows,
             first_of_keys: !options.unique_key.is_empty(),
+            expired: self.expired(),
         };
         let plan = choose(&view.name, &situation, pass.prefer)?;
-        match (&plan, auto_rows, self.keyed_node()) {
+        match (&plan, auto_rows.filter(|_| situation.expired.is_none()), self.keyed_node()) {
             (RefreshPlan::ReplaceKeys { .. }, Some(rows), Some(node)) if pass.prefer == Prefer::Cheapest => {
                 let deltas = self.deltas(&pass.serial, &changes).await?;
                 let Some(keys) = deltas.touched_keys(node).await? else {
@@ -222,6 +225,23 @@ impl ViewRefresh<'_> {
             }
             _ => Ok(Decision { changes, plan, keys: None }),
         }
+    }
+
+    /// What a recompute would lose, unless the definition says that it may.
+    fn expired(&self) -> Option<Expired<'_>> {
+        let view = &self.slot.view;
+        let expired = |name: &TableName| self.pass.before(name).is_some_and(|state| state.totals.expired > 0);
+        if view.definition.options.ignores_expired {
+            return None;
+        }
+        let input = view.inputs.iter().find(|input| expired(input)).map(Expired::Input);
+        input.or_else(|| self.expired_us().map(|_| Expired::Own))
+    }
+
+    /// Rows of the view from before this have expired: no change can touch them any more.
+    fn expired_us(&self) -> Option<(&Retention, i64)> {
+        let state = self.pass.before(&self.slot.view.name).filter(|state| state.location == self.slot.location)?;
+        Some((self.slot.view.retention.as_ref()?, state.totals.expired_us?))
     }
 
     /// The operator whose keys tell what a change touches, where the view shows them.
@@ -322,14 +342,7 @@ impl ViewRefresh<'_> {
                 let deltas = self.deltas(state, changes).await?;
                 let Some(moved) = deltas.moved(&aggregate.input).await? else { return Ok(Work::nothing(self.before)) };
                 let (came, went) = moved.sides()?;
-                let input = aggregate.input.schema();
-                let plan = |batches: Vec<RecordBatch>| -> Result<Option<LogicalPlan>> {
-                    match batches.is_empty() {
-                        true => Ok(None),
-                        false => Ok(Some(Moved { batches: weigh(&batches, 1)?, inserts: true }.leaf(input)?.plan)),
-                    }
-                };
-                Taken::Signed { came: plan(came)?, went: plan(went)? }
+                Taken::Signed { came: self.of_living(aggregate, came)?, went: self.of_living(aggregate, went)? }
             }
             Taking::OfKeys(changes, known) => {
                 let deltas = self.deltas(state, changes).await?;
@@ -337,7 +350,12 @@ impl ViewRefresh<'_> {
                     None => deltas.touched_keys(&LogicalPlan::Aggregate(aggregate.clone())).await?,
                     known => known,
                 };
-                let Some(keys) = touched else { return Ok(Work::nothing(self.before)) };
+                let Some(mut keys) = touched else { return Ok(Work::nothing(self.before)) };
+                if let Some((retention, cutoff_us)) = self.expired_us()
+                    && let Some(key) = retention.key
+                {
+                    keys = keys.filtered(&retention.mask(&keys.columns()[key], cutoff_us)?)?;
+                }
                 let to = Restriction { keys: &keys, parts: aggregate.group_expr.iter().cloned().zip(0..).collect() };
                 let rows = deltas.new.restricted(&aggregate.input, Some(&to))?;
                 Taken::OfKeys(keys, rows)
@@ -351,6 +369,20 @@ impl ViewRefresh<'_> {
             None => Change::Nothing,
         };
         Ok(Work { before: self.before, touches, add: merged.add, remove: merged.remove, change, ..Work::default() })
+    }
+
+    /// Rows of an aggregate's input as a plan, without those of groups that have expired.
+    fn of_living(&self, aggregate: &Aggregate, rows: Vec<RecordBatch>) -> Result<Option<LogicalPlan>> {
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let plan = Moved { batches: weigh(&rows, 1)?, inserts: true }.leaf(aggregate.input.schema())?.plan;
+        Ok(Some(match self.expired_us() {
+            Some((retention, cutoff_us)) if let Some(key) = retention.key => {
+                kept_rows(plan, retention, &aggregate.group_expr[key], cutoff_us)?
+            }
+            _ => plan,
+        }))
     }
 
     async fn recompute(&self, facts: &mut RefreshFacts) -> Result<Work> {
@@ -399,7 +431,12 @@ impl ViewRefresh<'_> {
             },
         };
         let Some(moved) = moved else { return Ok(Work::nothing(self.before)) };
-        let (come, go) = moved.sides()?;
+        let (mut come, mut go) = moved.sides()?;
+        if let Some((retention, cutoff_us)) = self.expired_us() {
+            for side in [&mut come, &mut go] {
+                *side = side.iter().map(|rows| retention.keep(rows, cutoff_us)).collect::<Result<_>>()?;
+            }
+        }
         let go = self.taken(go)?;
         let (come, quarantine) = self.judged(come, facts).await?;
         let columns = key.unwrap_or_default().into_iter().map(|at| view.schema.field(at).name().clone());
@@ -411,6 +448,10 @@ impl ViewRefresh<'_> {
         };
         let change = Change::of(come.clone(), go.clone());
         let Some(replaced) = replacement.run(self.pass.record.epoch, &go, come).await? else {
+            if let Some(expired) = self.expired() {
+                let of = if let Expired::Input(input) = expired { input } else { &view.name };
+                return Err(would_lose(&view.name, of));
+            }
             facts.mode = "full".into();
             facts.reason = "rows to be taken out are not there as they were computed (floating point?)".into();
             return self.recompute(facts).await;

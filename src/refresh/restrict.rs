@@ -62,6 +62,14 @@ impl Keys {
         Ok(Self { batch: arrow::compute::concat_batches(&schema, &batches)? })
     }
 
+    /// Some of them.
+    ///
+    /// # Errors
+    /// `Internal` for a mask of another length.
+    pub fn filtered(&self, mask: &arrow::array::BooleanArray) -> Result<Self> {
+        Ok(Self { batch: arrow::compute::filter_record_batch(&self.batch, mask)? })
+    }
+
     /// The columns.
     pub fn columns(&self) -> &[ArrayRef] {
         self.batch.columns()

@@ -32,6 +32,9 @@ const COMMIT_ID: &str = "flash.commit";
 /// The key in `commitInfo` with the number of lines, so that an entry that was cut between two lines is noticed.
 const LINES: &str = "flash.lines";
 
+/// The key in `commitInfo` of a commit by which rows expire.
+const EXPIRY: &str = "flash.expiry";
+
 /// What one commit did.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LogEntry {
@@ -49,6 +52,8 @@ pub(crate) struct LogEntry {
     pub(crate) removed: Vec<Arc<DataFile>>,
     /// Rows changed, and not only the files that hold them.
     pub(crate) data_change: bool,
+    /// Rows went because their time is over, which is no change to what is built on them.
+    pub(crate) expiry: bool,
 }
 
 /// A commit as its JSON tells; removed files are known by path only.
@@ -60,6 +65,7 @@ pub(crate) struct Parsed {
     pub(crate) added: Vec<Arc<DataFile>>,
     pub(crate) removed: Vec<String>,
     pub(crate) data_change: bool,
+    pub(crate) expiry: bool,
     /// The schema, the properties or the protocol changed.
     pub(crate) redefined: bool,
 }
@@ -127,6 +133,7 @@ pub(crate) fn render(entry: &LogEntry, operation: &str, partitioned_by: &[String
         + entry.added.len();
     let mut info = HashMap::from([(LINES.to_string(), json!(lines))]);
     info.extend(entry.commit_id.iter().map(|id| (COMMIT_ID.to_string(), json!(id))));
+    info.extend(entry.expiry.then(|| (EXPIRY.to_string(), json!(true))));
     let mut actions = vec![Action::CommitInfo(CommitInfo {
         timestamp: Some(entry.timestamp_ms),
         operation: Some(operation.to_string()),
@@ -210,6 +217,7 @@ pub(crate) fn parse(bytes: &[u8], path: &str, of: &Snapshot) -> Result<Parsed> {
             parsed.timestamp_ms = info.timestamp.unwrap_or_default();
             parsed.commit_id = info.commit_id;
             lines_written = info.lines;
+            parsed.expiry = info.expiry;
         }
         if let Some(txn) = line.txn.filter(|txn| txn.app_id == APP_ID) {
             parsed.epoch = u64::try_from(txn.version).ok();
@@ -251,6 +259,8 @@ struct Info {
     commit_id: Option<String>,
     #[serde(rename = "flash.lines")]
     lines: Option<usize>,
+    #[serde(rename = "flash.expiry", default)]
+    expiry: bool,
 }
 
 /// An `Add` as we keep it.

@@ -161,6 +161,7 @@ mod tests {
             added: added.iter().map(|path| file(path)).collect(),
             removed: removed.iter().map(|path| file(path)).collect(),
             data_change,
+            expiry: false,
         })
     }
 

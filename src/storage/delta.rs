@@ -224,6 +224,7 @@ impl DeltaStorage {
                 added: added.clone(),
                 removed: active(&base, &remove)?,
                 data_change: commit.data_change,
+                expiry: commit.expiry,
             };
             let path = log::entry_path(&base.location, entry.version)?;
             let text = action::render(&entry, commit.operation, &base.partitioned_by)?;
@@ -340,6 +341,7 @@ impl DeltaStorage {
                 added: parsed.added,
                 removed,
                 data_change: parsed.data_change,
+                expiry: parsed.expiry,
             }));
         }
         Ok(entries)

@@ -134,6 +134,7 @@ impl Handle {
             removed: if gone.is_empty() { Vec::new() } else { removed.collect() },
             added: parsed.added,
             data_change: parsed.data_change,
+            expiry: parsed.expiry,
         }
     }
 
@@ -176,11 +177,11 @@ impl Handle {
 }
 
 /// What came and went over these commits, oldest first. A file that came and went within them is no change; where
-/// files that came were merged, the merged file stands for them.
+/// files that came were merged, the merged file stands for them. What expired had come, and is left out.
 pub(crate) fn net_changes(entries: &[Arc<LogEntry>]) -> Changes {
     let mut added: BTreeMap<&str, &Arc<DataFile>> = BTreeMap::new();
     let mut removed: BTreeMap<&str, &Arc<DataFile>> = BTreeMap::new();
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| !entry.expiry) {
         if !entry.data_change && !entry.removed.iter().all(|file| added.contains_key(file.path.as_str())) {
             continue;
         }
@@ -235,6 +236,7 @@ mod tests {
             added: files(added),
             removed: files(removed),
             data_change,
+            expiry: false,
         }));
     }
 

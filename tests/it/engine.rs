@@ -4,6 +4,7 @@ mod apply;
 pub mod faults;
 pub mod harness;
 mod plan;
+mod retention;
 mod upkeep;
 
 use std::collections::BTreeMap;
