@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod definitions;
+pub mod forgotten;
 pub mod guard;
 pub mod maintenance;
 mod memory;

@@ -17,6 +17,7 @@ pub mod deploy;
 pub mod diff;
 pub mod explain;
 pub mod figures;
+pub mod forget;
 pub mod format;
 pub mod kinesis;
 pub mod lake;
@@ -105,6 +106,8 @@ enum Verb {
     Refresh(refresh::Args),
     /// Read a source again from an instant on, and land what a view does not hold of it
     Backfill(backfill::Args),
+    /// Delete one user's rows from every table and view, and their bytes from storage
+    Forget(forget::Args),
     /// Show how the next refresh of a view will run, and why
     Explain(explain::Args),
     /// Show what changed in a view from one epoch to another, row by row
@@ -173,6 +176,7 @@ async fn run(cli: Cli, config: Config) -> Result<u8> {
         Some(Verb::Refresh(args)) => refresh::run(&context, args).await,
         Some(Verb::Catalog(args)) => catalog::run(&context, args).await,
         Some(Verb::Backfill(args)) => backfill::run(&context, args).await,
+        Some(Verb::Forget(args)) => forget::run(&context, args).await,
         Some(Verb::Diff(args)) => diff::run(&context, args).await,
         Some(Verb::Explain(args)) => explain::run(&context, args).await,
         Some(Verb::Lineage(args)) => lineage::run(&context, args).await,
@@ -204,6 +208,9 @@ mod tests {
             "sql --lake lake -c SELECT --format json",
             "sql --server grpc://127.0.0.1:50051 -c SELECT --format csv",
             "refresh gold.kpis --full --lake lake",
+            "refresh gold.kpis --full --force",
+            "forget user_id=u17 --comment ticket-7 --lake lake",
+            "forget user_id=u17 --server grpc://127.0.0.1:50051",
             "explain gold.kpis --lake lake",
             "explain sql/gold/kpis.sql --project sql",
             "test --project sql a.slt tests --json",
@@ -229,6 +236,7 @@ mod tests {
             "simulate --events 10 --seed 1 --out a --stream b",
             "sql --lake a --server grpc://b:1",
             "sql -c x --format yaml",
+            "refresh gold.kpis --force",
             "explain gold.kpis --lake lake --project sql",
         ] {
             let words = std::iter::once("flash").chain(line.split_whitespace());

@@ -17,6 +17,7 @@ mod epochs;
 mod expiry;
 mod explain;
 pub mod fit;
+mod forget;
 pub mod ingest;
 pub mod lineage;
 mod losses;
@@ -209,6 +210,8 @@ pub(crate) struct State {
     pub failed: BTreeMap<TableName, Epoch>,
     /// Up to when the rows of a view have expired, as far as this process knows, in microseconds since 1970 UTC.
     pub expired_us: BTreeMap<TableName, i64>,
+    /// When to look whether bytes of forgotten rows are gone, in microseconds since 1970 UTC; `None`: no request waits.
+    pub look_us: Option<i64>,
     /// Maintenance under way.
     pub maintenance: Option<JoinHandle<()>>,
     /// Places of retired tables whose folders it has deleted.
@@ -289,6 +292,7 @@ impl Engine {
             engine.load_losses().await?;
             engine.load_access().await?;
             state.unfinished = engine.find_unfinished().await?;
+            state.look_us = engine.load_look_us().await?;
         }
         Ok(Arc::new(engine))
     }

@@ -139,9 +139,21 @@ pub struct EpochRecord {
     /// A range of a source that is read once more, for what the view above it does not hold yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Again>,
+    /// Rows that go from all views.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forget: Option<Forget>,
     /// The views among them that a user asked to be recomputed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub full: Vec<TableName>,
+}
+
+/// Rows that are to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forget {
+    /// Those where this column
+    pub column: String,
+    /// has this value, as a text.
+    pub value: String,
 }
 
 /// A range of a source to be read once more; its positions stay as they are.

@@ -42,8 +42,9 @@ use crate::error::{Location, Result};
 pub use access::PUBLIC;
 pub use ast::{
     AccessStatement, AlterAction, AlterMaterializedView, Column, CreateMaterializedView, CreateReference, CreateSource,
-    CreateTable, Drop, DropKind, Expectation, GrantOn, GrantWhat, Insert, OnViolation, Parsed, PartitionBy, Privilege,
-    Refresh, RefreshMode, RetentionOptions, RoleLimits, Secret, SourceFormat, Statement, UserChange, ViewOptions,
+    CreateTable, Drop, DropKind, Expectation, Forget, GrantOn, GrantWhat, Insert, OnViolation, Parsed, PartitionBy,
+    Privilege, Refresh, RefreshMode, RetentionOptions, RoleLimits, Secret, SourceFormat, Statement, UserChange,
+    ViewOptions,
 };
 pub use limits::{BRACKETS_DEPTH_MAX, INPUT_BYTES_MAX, QUERY_PARTS_MAX, RUN_TOKENS_MAX, STATEMENT_BYTES_MAX};
 pub use object_file::{ObjectFile, parse_object_file};
@@ -159,6 +160,9 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
     }
     if cursor.take_words(&["REFRESH"]) {
         return command::refresh(cursor);
+    }
+    if cursor.take_words(&["FORGET"]) {
+        return command::forget(cursor);
     }
     if cursor.take_words(&["AUDIT"]) {
         return command::audit(cursor);

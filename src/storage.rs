@@ -255,6 +255,19 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// of work that failed says so, and leaves the table as it was.
     async fn maintain(&self, location: &str, options: &MaintainOptions) -> Vec<Upkept>;
 
+    /// Objects of a table that were written before `before_ms` (milliseconds since 1970 UTC) and that its newest version does
+    /// not name: data files, state beside them, and the log before `version`. With `Version::MAX` all objects count.
+    ///
+    /// # Errors
+    /// `Storage`.
+    async fn left_of(
+        &self,
+        location: &str,
+        state_folder: Option<&str>,
+        version: Version,
+        before_ms: i64,
+    ) -> Result<Objects>;
+
     /// How long files that a commit has removed, and the entries of the log, stay for readers of older versions, in
     /// milliseconds.
     fn retention_ms(&self) -> i64 {
@@ -312,6 +325,8 @@ pub struct MaintainOptions {
     pub state_folder: Option<String>,
     /// Keep also what was removed since then: a view has not followed it yet. Milliseconds since 1970 UTC.
     pub needed_since_ms: Option<i64>,
+    /// A checkpoint of this version or a newer one is due, so that the log before it can go.
+    pub checkpoint_from: Option<Version>,
     /// When another process has swept the table, in milliseconds since 1970 UTC; 0: not known.
     pub swept_ms: i64,
 }

@@ -60,6 +60,15 @@ pub enum Target {
     Server(Box<Remote>),
 }
 
+impl Target {
+    /// Let what goes on in the background end.
+    pub async fn close(&self) {
+        if let Self::Lake { engine, .. } = self {
+            engine.finish_maintenance().await;
+        }
+    }
+}
+
 /// Run the statements, or the prompt.
 ///
 /// # Errors
@@ -69,21 +78,24 @@ pub async fn run(context: &Context, args: Args) -> Result<()> {
     let text = if piped { Some(stdin()?) } else { args.command };
     let people = context.terminal.stdout_is_terminal || text.is_none();
     let format = args.format.unwrap_or(if people { Format::Table } else { Format::Csv });
-    let mut target = match args.server.connect().await? {
-        Some(remote) => Target::Server(Box::new(remote)),
-        None => {
-            let engine = lake::open_for(context, &args.lake, text.as_deref()).await?;
-            Target::Lake { engine, settings: Vec::new() }
-        }
-    };
+    let mut target = open(context, &args.lake, args.server, text.as_deref()).await?;
     let done = match text {
         Some(text) => script(context, &mut target, &text, format).await,
         None => prompt::run(context, &mut target, format).await,
     };
-    if let Target::Lake { engine, .. } = &target {
-        engine.finish_maintenance().await;
-    }
+    target.close().await;
     done
+}
+
+/// A server, where one is named, or a lake, for these statements; `None`: for a prompt.
+///
+/// # Errors
+/// As `Remote::connect`; those of opening a lake.
+pub async fn open(context: &Context, lake: &str, server: connect::Flags, text: Option<&str>) -> Result<Target> {
+    Ok(match server.connect().await? {
+        Some(remote) => Target::Server(Box::new(remote)),
+        None => Target::Lake { engine: lake::open_for(context, lake, text).await?, settings: Vec::new() },
+    })
 }
 
 /// Statements against an engine of this process.

@@ -200,10 +200,14 @@ impl Engine {
         for (name, object) in desired {
             self.build_table(name, object, old, create, &mut graph, &mut readable).await?;
         }
+        let quarantines: BTreeMap<_, _> = desired.keys().map(|name| (name.quarantine(), name.clone())).collect();
         let mut reads = BTreeMap::new();
         for (name, object) in desired {
             if let Statement::CreateMaterializedView(view) = &object.parsed.statement {
-                reads.insert(name.clone(), self.references(view, object)?);
+                let reads_of = self.references(view, object)?;
+                // What is built on a quarantine comes after the view that fills it.
+                let view_of = |name: TableName| quarantines.get(&name).cloned().unwrap_or(name);
+                reads.insert(name.clone(), reads_of.into_iter().map(view_of).collect());
             }
         }
         let order = in_order(&reads).map_err(|name| {

@@ -13,12 +13,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{filter_record_batch, max, min};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{col, lit};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
-use twox_hash::XxHash3_128;
 
 use crate::engine::due::due;
 use crate::engine::epochs::views_due;
@@ -26,9 +25,8 @@ use crate::engine::{Engine, State};
 use crate::epoch::{Again, EpochRecord, Positions, SourceRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
+use crate::refresh::identity::{IDENTITY, identities};
 
-/// The columns that tell one record from another.
-const IDENTITY: [&str; 3] = ["_shard_id", "_sequence_number", "_sub_sequence"];
 /// When a record arrived.
 const ARRIVED: &str = "_arrived_at";
 
@@ -165,31 +163,4 @@ impl Engine {
         state.unfinished = Some(record.clone());
         self.carry_out(state, record, BTreeMap::from([(again.source, rows)]), BTreeMap::new()).await.map(|_| ())
     }
-}
-
-/// A hash of what tells each row from others.
-fn identities(batch: &RecordBatch) -> Result<Vec<u128>> {
-    let plain = |name: &str, to: &arrow::datatypes::DataType| -> Result<arrow::array::ArrayRef> {
-        let column = batch.column_by_name(name);
-        let column = column.ok_or_else(|| Error::new(ErrorKind::Internal, format!("no column {name}")))?;
-        Ok(arrow::compute::cast(column, to)?)
-    };
-    let (shards, sequences) = (
-        plain(IDENTITY[0], &arrow::datatypes::DataType::Utf8)?,
-        plain(IDENTITY[1], &arrow::datatypes::DataType::Utf8)?,
-    );
-    let subs = plain(IDENTITY[2], &arrow::datatypes::DataType::Int64)?;
-    let (shards, sequences, subs) =
-        (shards.as_string::<i32>(), sequences.as_string::<i32>(), subs.as_primitive::<Int64Type>());
-    let mut text = Vec::with_capacity(128);
-    let identity = |row: usize| {
-        text.clear();
-        text.extend_from_slice(shards.value(row).as_bytes());
-        text.push(0);
-        text.extend_from_slice(sequences.value(row).as_bytes());
-        text.push(0);
-        text.extend_from_slice(&subs.value(row).to_le_bytes());
-        XxHash3_128::oneshot(&text)
-    };
-    Ok((0..batch.num_rows()).map(identity).collect())
 }

@@ -77,6 +77,10 @@ impl Engine {
             taken.iter().for_each(|name| {
                 state.last_us.insert(name.clone(), now_us);
             });
+            if self.is_look_due(state) {
+                let published = Arc::clone(&self.published.borrow());
+                self.maintain(state, &published).await;
+            }
             return Ok(Pass::Idle(Duration::from_millis(wait_ms.clamp(1, POLL_MS))));
         }
         let previous = Arc::clone(&self.published.borrow());
@@ -92,6 +96,7 @@ impl Engine {
             views: state.graph.order.iter().filter(|name| taken.contains(*name)).cloned().collect(),
             full: full.into_iter().collect(),
             again: None,
+            forget: None,
         };
         self.write_record(&record).await?;
         state.unfinished = Some(record.clone());
@@ -188,7 +193,17 @@ impl Engine {
         // A source that takes no part is as far behind as it was.
         published.behind_ms.clone_from(&self.published.borrow().behind_ms);
         published.behind_ms.extend(behind_ms);
-        self.publish(state, published).await
+        let published = self.publish(state, published).await?;
+        self.forget_names(&record).await?;
+        Ok(published)
+    }
+
+    /// A record that names who was forgotten goes when the epoch is published.
+    async fn forget_names(&self, record: &EpochRecord) -> Result<()> {
+        match record.forget {
+            Some(_) => self.storage.delete(&[format!("{EPOCHS}/{:020}.json", record.epoch)]).await,
+            None => Ok(()),
+        }
     }
 
     /// One try at the views of an epoch.
@@ -516,7 +531,11 @@ impl Engine {
         let path = format!("{EPOCHS}/{name}");
         let bytes = self.storage.get(&path).await?;
         let record: EpochRecord = serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))?;
-        Ok((record.epoch > published).then_some(record))
+        if record.epoch <= published {
+            self.forget_names(&record).await?;
+            return Ok(None);
+        }
+        Ok(Some(record))
     }
 }
 

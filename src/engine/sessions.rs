@@ -158,6 +158,7 @@ impl Engine {
         tables.extend(system::access_tables(&access)?);
         tables.insert(TableName::new(system::SCHEMA, "audit_log"), self.audit_log());
         tables.insert(TableName::new(system::SCHEMA, "maintenance"), self.maintenance_table()?);
+        tables.insert(TableName::new(system::SCHEMA, "forgotten"), self.forgotten_table()?);
         let catalog = catalog_of(tables.clone())?;
         let (epoch, definitions, losses) = (published.epoch, graph.definitions.number, losses.len());
         let elsewhere = |(name, slot): &(&TableName, &Arc<ViewSlot>)| {

@@ -72,6 +72,7 @@ impl Engine {
             Statement::Explain(view) => self.explain(view, sql).await,
             Statement::ExplainView(name) => self.explain_view(name).await,
             Statement::Audit(name) => self.audit(name).await,
+            Statement::Forget(forget) => self.forget(principal, forget).await,
             Statement::CreateMaterializedView(_) | Statement::CreateSource(_) | Statement::CreateReference(_) => {
                 self.create(sql).await
             }
@@ -109,6 +110,7 @@ impl Engine {
             | Statement::Refresh(_)
             | Statement::AlterMaterializedView(_)
             | Statement::Drop(_) => Err(principal.denied("create, refresh, alter or drop objects")),
+            Statement::Forget(_) => Err(principal.denied("forget rows")),
         }
     }
 

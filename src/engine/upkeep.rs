@@ -21,9 +21,10 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::catalog::definitions::Definitions;
+use crate::catalog::forgotten::Forgotten;
 use crate::catalog::maintenance::Maintenance;
-use crate::engine::{Engine, Graph, State, audit_log, retired};
-use crate::epoch::{Epoch, PUBLISHED, PublishedRecord};
+use crate::engine::{Engine, Graph, State, audit_log, forget, retired};
+use crate::epoch::{Epoch, PUBLISHED, PublishedRecord, Version};
 use crate::error::Result;
 use crate::refresh::classify::Shape;
 use crate::refresh::pass::FACTS;
@@ -56,6 +57,8 @@ struct Round {
     swept: Arc<parking_lot::Mutex<BTreeSet<String>>>,
     /// Folders that something has or reads.
     known: BTreeSet<String>,
+    /// When it begins, in microseconds since 1970 UTC.
+    now_us: i64,
     /// The newest epoch, and older ones that some view stands at.
     epoch: Epoch,
     frontiers: BTreeSet<Epoch>,
@@ -88,13 +91,15 @@ impl Engine {
                 return;
             }
         };
+        let forgotten = forget::versions(self.storage.as_ref()).await.unwrap_or_default();
         let standing = state.definitions.retired.iter().flat_map(|retired| retired.states.values());
         let round = Round {
             storage: Arc::clone(&self.storage),
-            tables: self.to_maintain(&state.graph, &needed),
+            tables: self.to_maintain(&state.graph, &needed, &forgotten),
             retired,
             swept: Arc::clone(&state.swept),
             known: retired::known(&state.definitions, published),
+            now_us: self.clock.now_us(),
             epoch: published.epoch,
             frontiers: published.tables.values().chain(standing).map(|state| state.frontier).collect(),
         };
@@ -102,13 +107,19 @@ impl Engine {
     }
 
     /// Each table of the lake, and what may be done to it.
-    fn to_maintain(&self, graph: &Graph, needed: &BTreeMap<String, i64>) -> Vec<(String, String, MaintainOptions)> {
+    fn to_maintain(
+        &self,
+        graph: &Graph,
+        needed: &BTreeMap<String, i64>,
+        forgotten: &BTreeMap<String, Version>,
+    ) -> Vec<(String, String, MaintainOptions)> {
         // What this round merges may be read by the epoch that is next: it goes with another round.
         let begin_ms = chrono::Utc::now().timestamp_millis() - 1;
         let options = |location: &str, compact: bool| MaintainOptions {
             compact,
             retention_ms: self.storage.retention_ms(),
             needed_since_ms: Some(needed.get(location).map_or(begin_ms, |since_ms| begin_ms.min(*since_ms))),
+            checkpoint_from: forgotten.get(location).copied(),
             ..MaintainOptions::default()
         };
         let mut tables = Vec::new();
@@ -169,7 +180,13 @@ impl Engine {
     /// `system.maintenance`: as it is when it is read.
     pub(super) fn maintenance_table(&self) -> Result<Arc<dyn TableProvider>> {
         let schema = Maintenance::default().table()?.schema();
-        Ok(Arc::new(Recorded { storage: Arc::clone(&self.storage), schema }))
+        Ok(Arc::new(Recorded { storage: Arc::clone(&self.storage), schema, what: What::Maintenance }))
+    }
+
+    /// `system.forgotten`: the same.
+    pub(super) fn forgotten_table(&self) -> Result<Arc<dyn TableProvider>> {
+        let schema = Forgotten::default().table(0)?.schema();
+        Ok(Arc::new(Recorded { storage: Arc::clone(&self.storage), schema, what: What::Forgotten }))
     }
 }
 
@@ -192,6 +209,9 @@ impl Round {
             worth |= record.add(name, location, done);
         }
         worth |= self.unrecorded(&mut record).await;
+        if let Err(error) = forget::look(self.storage.as_ref(), self.now_us).await {
+            tracing::warn!(%error, "whether forgotten rows are gone from storage is looked for another time");
+        }
         if worth && let Err(error) = record.save(self.storage.as_ref()).await {
             tracing::warn!(%error, "what maintenance has done was not written down");
         }
@@ -274,11 +294,29 @@ fn stale(folder: &str, names: Vec<String>, is_stale: impl Fn(Epoch) -> bool) -> 
     names.take(RECORDS_DELETED_MAX).map(|name| format!("{folder}/{name}")).collect()
 }
 
-/// The record of maintenance as it is when it is read.
+/// Records that are shown.
+#[derive(Debug)]
+enum What {
+    Maintenance,
+    Forgotten,
+}
+
+/// A record of the lake as it is when it is read.
 #[derive(Debug)]
 struct Recorded {
     storage: Arc<dyn Storage>,
     schema: SchemaRef,
+    what: What,
+}
+
+impl Recorded {
+    async fn table(&self) -> Result<Arc<dyn TableProvider>> {
+        let storage = self.storage.as_ref();
+        match self.what {
+            What::Maintenance => Maintenance::load(storage).await?.table(),
+            What::Forgotten => Forgotten::load(storage).await?.table(storage.retention_ms() * 1_000),
+        }
+    }
 }
 
 #[async_trait]
@@ -298,8 +336,11 @@ impl TableProvider for Recorded {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let table = Maintenance::load(self.storage.as_ref()).await.and_then(|record| record.table());
-        table.map_err(datafusion::error::DataFusionError::from)?.scan(state, projection, filters, limit).await
+        self.table()
+            .await
+            .map_err(datafusion::error::DataFusionError::from)?
+            .scan(state, projection, filters, limit)
+            .await
     }
 }
 

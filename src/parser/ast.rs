@@ -47,6 +47,8 @@ pub enum Statement {
     ExplainView(TableName),
     /// `AUDIT MATERIALIZED VIEW s.n`: compare a view with its query.
     Audit(TableName),
+    /// `FORGET WHERE column = value`: one user's rows, out of everything.
+    Forget(Forget),
     /// Users, roles, grants, policies, masks and tokens.
     Access(Box<AccessStatement>),
     /// Anything else, as DataFusion parses it.
@@ -245,6 +247,17 @@ pub struct Insert {
     pub columns: Vec<String>,
     /// The whole statement, for DataFusion's planner. Its source is a query or VALUES.
     pub statement: Box<datafusion::sql::parser::Statement>,
+}
+
+/// Delete rows from all tables and views, and their bytes from storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forget {
+    /// The column.
+    pub column: String,
+    /// Its value, as a text; never empty.
+    pub value: String,
+    /// `COMMENT`: why, such as the number of a ticket.
+    pub comment: Option<String>,
 }
 
 /// Bring a view up to date now.

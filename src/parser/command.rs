@@ -10,7 +10,7 @@ use datafusion::sql::parser::Statement as DataFusionStatement;
 use sqlparser::ast::{Insert as SqlInsert, ObjectName, ObjectNamePart, Statement as SqlStatement};
 use sqlparser::tokenizer::Token;
 
-use super::ast::{AlterAction, AlterMaterializedView, Drop, DropKind, Insert, Refresh, Statement};
+use super::ast::{AlterAction, AlterMaterializedView, Drop, DropKind, Forget, Insert, Refresh, Statement};
 use super::cursor::Cursor;
 use super::limits::RECURSION_DEPTH_MAX;
 use super::suggest::did_you_mean;
@@ -36,6 +36,30 @@ pub(super) fn refresh(cursor: &mut Cursor<'_>) -> Result<Statement> {
         });
     }
     Ok(Statement::Refresh(Refresh { name, full, force }))
+}
+
+/// After `FORGET`.
+pub(super) fn forget(cursor: &mut Cursor<'_>) -> Result<Statement> {
+    cursor.expect_words(&["WHERE"], "FORGET")?;
+    let column = cursor.identifier("the name of a column")?;
+    cursor.expect(&Token::Eq, &format!("\"=\" after {column}"))?;
+    let at = cursor.offset();
+    let value = match cursor.peek(0) {
+        Token::Number(number, _) => {
+            let number = number.clone();
+            cursor.skip(1);
+            number
+        }
+        _ => cursor.string("a text in single quotes, or a number")?,
+    };
+    if value.is_empty() {
+        return Err(cursor.error_at(at, "an empty text names nobody"));
+    }
+    let comment = match cursor.take_words(&["COMMENT"]) {
+        true => Some(cursor.string("a comment in single quotes")?),
+        false => None,
+    };
+    Ok(Statement::Forget(Forget { column, value, comment }))
 }
 
 /// After `AUDIT`.

@@ -120,8 +120,10 @@ pub async fn compile(
     // Names that the rules below make up differ from process to process.
     let analyzed = plan.display_indent_schema().to_string();
     let grows = inputs.iter().all(|input| readable.get(input).is_some_and(|table| table.kind != ReadableKind::Table));
+    let expires = inputs.iter().any(|input| readable.get(input).is_some_and(|table| table.expires));
     let held = match normalize(&state, plan.clone()) {
-        Ok(kernel) => classify(&kernel, grows),
+        // What is forgotten is taken off a state that cannot be read again.
+        Ok(kernel) => classify(&kernel, grows && !expires),
         Err(error) => Err(Obstacle::new("a subquery", error.message())),
     };
     let shape = match (definition.options.refresh_mode, held) {

@@ -3,6 +3,7 @@
 //! ```text
 //!   source      ─▶ the slice of this epoch, in memory
 //!   view        ─▶ what it has just handed on, in memory; or the files between two of its versions
+//!   quarantine  ─▶ the files between two of its versions, when its view has committed
 //!   table       ─▶ the files between two of its versions
 //! ```
 
@@ -48,7 +49,9 @@ pub(super) async fn change_of(pass: &Pass, input: &TableName, frontier: u64) -> 
         if computed.before == seen && !matches!(computed.change, Change::Committed) {
             return Ok(computed.change.clone());
         }
-        let state = marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
+    }
+    if let Some(committed) = pass.committed(input) {
+        let state = committed.wait().await.as_ref().map_err(Clone::clone)?;
         return change_between(pass, &state.location, seen, state.version).await;
     }
     match current(pass, input) {
@@ -95,8 +98,8 @@ pub(super) async fn change_between(pass: &Pass, location: &str, from: Version, t
 pub(super) async fn input_rows(pass: &Pass, view: &CompiledView) -> Result<u64> {
     let mut rows = 0;
     for input in &view.inputs {
-        if let Some(marks) = pass.marks.get(input) {
-            rows += marks.committed.wait().await.as_ref().map_err(Clone::clone)?.rows;
+        if let Some(committed) = pass.committed(input) {
+            rows += committed.wait().await.as_ref().map_err(Clone::clone)?.rows;
         } else if let Some((location, version)) = current(pass, input) {
             rows += pass.storage.snapshot(&location, Some(version)).await?.rows();
         }
@@ -171,8 +174,8 @@ impl ViewRefresh<'_> {
 
     /// Location and version of an input in this epoch; waits for its commit.
     async fn locate(&self, input: &TableName) -> Result<(String, Version)> {
-        if let Some(marks) = self.pass.marks.get(input) {
-            let state = marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
+        if let Some(committed) = self.pass.committed(input) {
+            let state = committed.wait().await.as_ref().map_err(Clone::clone)?;
             return Ok((state.location.clone(), state.version));
         }
         current(self.pass, input)

@@ -54,13 +54,15 @@ pub struct Computed {
     pub change: Change,
 }
 
-/// The two marks of a view's task.
+/// The marks of a view's task.
 #[derive(Debug, Default)]
 pub struct Marks {
     /// Its rows are known.
     pub computed: SetOnce<Result<Computed>>,
     /// Its version exists.
     pub committed: SetOnce<Result<TableState>>,
+    /// Its quarantine's does.
+    pub quarantined: SetOnce<Result<TableState>>,
 }
 
 /// One epoch being carried out.
@@ -246,6 +248,7 @@ impl Pass {
             if let Err(error) = &outcome {
                 let _ = marks.computed.set(Err(upstream(error)));
                 let _ = marks.committed.set(Err(upstream(error)));
+                let _ = marks.quarantined.set(Err(upstream(error)));
             }
         }
         (name, facts, outcome)
@@ -259,16 +262,27 @@ impl Pass {
         let name = &slot.view.name;
         let work = compute(self, slot, facts).await?;
         self.hand_on(name, work.before, work.change.clone());
-        for input in &slot.view.inputs {
-            if let Some(marks) = self.marks.get(input) {
-                marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
-            }
+        for committed in slot.view.inputs.iter().filter_map(|input| self.committed(input)) {
+            committed.wait().await.as_ref().map_err(Clone::clone)?;
         }
         let tables = self.commit(slot, work, facts).await?;
         if let (Some(marks), Some((_, state))) = (self.marks.get(name), tables.first()) {
             let _ = marks.committed.set(Ok(state.clone()));
+            if let Some((_, state)) = tables.get(1) {
+                let _ = marks.quarantined.set(Ok(state.clone()));
+            }
         }
         Ok(tables)
+    }
+
+    /// Where a view that takes part, or its quarantine, stands in this epoch, once it is there.
+    pub fn committed(&self, input: &TableName) -> Option<&SetOnce<Result<TableState>>> {
+        let of_view = || {
+            let fills = |slot: &&Arc<ViewSlot>| slot.quarantine.is_some() && slot.view.name.quarantine() == *input;
+            let slot = self.slots.iter().find(fills)?;
+            Some(&self.marks.get(&slot.view.name)?.quarantined)
+        };
+        self.marks.get(input).map(|marks| &marks.committed).or_else(of_view)
     }
 
     /// Tell the views above what came to this one; only the first time counts.
@@ -291,14 +305,19 @@ impl Pass {
         if let Some(location) = &slot.quarantine {
             let before = self.before(&name.quarantine()).filter(|state| state.location == *location);
             let mut version = before.map_or(0, |state| state.version);
-            if work.already.is_some() {
+            if !work.quarantine.is_empty() || !work.quarantine_remove.is_empty() {
+                let commit = Commit {
+                    epoch: Some(epoch),
+                    add: work.quarantine,
+                    remove: work.quarantine_remove,
+                    data_change: true,
+                    operation: "WRITE",
+                    ..Commit::default()
+                };
+                version = version_of(self.storage.commit(location, commit).await?);
+            } else if work.already.is_some() || self.record.forget.is_some() {
                 // The view's commit came after this one: what is there belongs to the epoch.
                 version = self.storage.snapshot(location, None).await?.version;
-            } else if !work.quarantine.is_empty() {
-                let add = work.quarantine;
-                let commit =
-                    Commit { epoch: Some(epoch), add, data_change: true, operation: "WRITE", ..Commit::default() };
-                version = version_of(self.storage.commit(location, commit).await?);
             }
             tables.push((name.quarantine(), self.state(location, version, Totals::default()).await?));
         }

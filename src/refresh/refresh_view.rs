@@ -25,7 +25,9 @@ use crate::refresh::append::{Append, quarantine_rows};
 use crate::refresh::change::{Change, Rows};
 use crate::refresh::classify::{Shape, moves_anywhere};
 use crate::refresh::cost::opened;
+use crate::refresh::derived::derived;
 use crate::refresh::execute::{bound_now, collect, conform, stream};
+use crate::refresh::forget::{Way, way};
 use crate::refresh::inputs::{Which, change_between, change_of, input_rows};
 use crate::refresh::keyed::{shown_key, topmost};
 use crate::refresh::layout::KEYED_FILE_ROWS_MAX;
@@ -62,6 +64,8 @@ pub struct Work {
     pub remove: Vec<String>,
     /// Staged files of the quarantine table; without any it keeps its version.
     pub quarantine: Vec<DataFile>,
+    /// Files that go from it.
+    pub quarantine_remove: Vec<String>,
     /// What readers of the view see as the difference.
     pub change: Change,
 }
@@ -75,6 +79,7 @@ impl Default for Work {
             add: vec![],
             remove: vec![],
             quarantine: vec![],
+            quarantine_remove: vec![],
             change: Change::Nothing,
         }
     }
@@ -94,6 +99,12 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
         return landed(pass, slot, &snapshot, before, facts).await;
     }
     let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before, frontier };
+    if let Some(forget) = &pass.record.forget {
+        let above = derived(pass.slots.iter(), &view.name, &forget.column);
+        if way(view, &forget.column, !above.is_empty()) == Way::Own {
+            return refresh.forget(forget, above, facts).await;
+        }
+    }
     let Decision { changes, plan, keys } = refresh.decide().await?;
     facts.mode = plan.mode().into();
     facts.reason = plan.reason().into();
@@ -310,6 +321,7 @@ impl ViewRefresh<'_> {
             remove: if from_scratch { self.all_files() } else { vec![] },
             quarantine: out.quarantine,
             change,
+            ..Work::default()
         })
     }
 

@@ -167,14 +167,18 @@ impl Drop for Recording {
     }
 }
 
-/// The text without passwords: in a statement on a user, what follows that word.
+/// The text without passwords: in a statement on a user, what follows that word. Who was forgotten is not written down, either.
 fn readable(sql: &str) -> String {
     let Some(tokens) = parser::tokens(sql) else { return "(not readable)".into() };
     let is_word = |token: &Token, words: &[&str]| matches!(token, Token::Word(word) if words.iter().any(|known| word.value.eq_ignore_ascii_case(known)));
     let tokens = tokens.into_iter().filter(|(token, _)| !matches!(token, Token::Whitespace(_))).collect::<Vec<_>>();
     let of_user = matches!(&*tokens, [(verb, _), (what, _), ..]
         if is_word(verb, &["CREATE", "ALTER"]) && is_word(what, &["USER"]));
+    let forgets = tokens.first().is_some_and(|(verb, _)| is_word(verb, &["FORGET"]));
     let mut out = sql.to_string();
+    for pair in tokens.windows(2).rev().filter(|pair| forgets && pair[0].0 == Token::Eq) {
+        out.replace_range(pair[1].1.clone(), "'***'");
+    }
     for pair in tokens.windows(2).rev().filter(|_| of_user) {
         if is_word(&pair[0].0, &["PASSWORD"]) {
             out.replace_range(pair[1].1.clone(), "'***'");
@@ -202,6 +206,7 @@ mod tests {
             ("alter user a password /* x */ $$secret$$", "alter user a password /* x */ '***'"),
             ("ALTER USER a PASSWORD", "ALTER USER a PASSWORD"),
             ("CREATE USER a PASSWORD secret ROLE b", "CREATE USER a PASSWORD '***' ROLE b"),
+            ("forget where user_id = 'u17' comment 'a ticket'", "forget where user_id = '***' comment 'a ticket'"),
             ("SELECT 'password', password FROM t", "SELECT 'password', password FROM t"),
             ("CREATE USER a PASSWORD 'secret", "(not readable)"),
         ] {

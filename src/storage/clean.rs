@@ -70,12 +70,17 @@ pub(crate) async fn clean(
 /// What an object of the log is; `None` for others, such as the hint.
 fn object(meta: &ObjectMeta) -> Option<Object> {
     let name = meta.location.filename()?;
-    let (digits, rest) = name.split_at_checked(20)?;
-    let is_checkpoint = rest.starts_with(".checkpoint.");
-    let known = rest == ".json" || is_checkpoint;
-    let version = digits.parse().ok().filter(|_| known)?;
+    let version = version_of(name)?;
+    let is_checkpoint = !name.ends_with(".json");
     let written_ms = meta.last_modified.timestamp_millis();
     Some(Object { path: meta.location.to_string(), version, is_checkpoint, written_ms, bytes: meta.size })
+}
+
+/// The version that an object of the log is of: an entry or a checkpoint.
+pub(crate) fn version_of(path: &str) -> Option<Version> {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    let (digits, rest) = name.split_at_checked(20)?;
+    digits.parse().ok().filter(|_| rest == ".json" || rest.starts_with(".checkpoint."))
 }
 
 /// What nobody needs, oldest first. Pure.

@@ -51,7 +51,7 @@ use crate::storage::state::{self, StateCache};
 use crate::storage::table::{Handle, Table, net_changes};
 use crate::storage::{
     Changes, Commit, Committed, DataFile, MaintainOptions, Objects, Snapshot, Storage, Upkept, log, maintain, orphans,
-    records, schema, stage,
+    records, schema, stage, vacuum,
 };
 
 /// A handle that was not looked at for this long also asks for a newer checkpoint, since the log behind it may have
@@ -536,6 +536,16 @@ impl Storage for DeltaStorage {
 
     fn retention_ms(&self) -> i64 {
         self.options.retention_ms
+    }
+
+    async fn left_of(
+        &self,
+        location: &str,
+        state_folder: Option<&str>,
+        version: Version,
+        before_ms: i64,
+    ) -> Result<Objects> {
+        vacuum::left_of(self, location, state_folder, version, before_ms).await
     }
 
     async fn sweep_unrecorded(&self, known: &BTreeSet<String>) -> Result<Objects> {

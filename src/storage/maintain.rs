@@ -49,7 +49,7 @@ pub(crate) async fn maintain(storage: &DeltaStorage, location: &str, options: &M
             return done;
         }
     };
-    done.extend(timed(Operation::Checkpoint, checkpoint(storage, &snapshot, &mut upkeep)).await);
+    done.extend(timed(Operation::Checkpoint, checkpoint(storage, &snapshot, options, &mut upkeep)).await);
     done.extend(timed(Operation::CleanLog, clean::clean(storage, location, options, &mut upkeep)).await);
     if options.compact {
         done.extend(timed(Operation::Compact, compact::compact(storage, location)).await);
@@ -71,14 +71,20 @@ async fn timed(operation: Operation, work: impl Future<Output = Result<Moved>>) 
 }
 
 /// Write a checkpoint when enough commits came since the last one.
-async fn checkpoint(storage: &DeltaStorage, snapshot: &Snapshot, upkeep: &mut Upkeep) -> Result<Moved> {
+async fn checkpoint(
+    storage: &DeltaStorage,
+    snapshot: &Snapshot,
+    options: &MaintainOptions,
+    upkeep: &mut Upkeep,
+) -> Result<Moved> {
     let location = &snapshot.location;
     let last = match upkeep.checkpoint {
         Some(last) => last,
         None => log::checkpoint_version(&storage.store, location).await?.unwrap_or(0),
     };
     upkeep.checkpoint = Some(last);
-    if snapshot.version < last + storage.options.checkpoint_commits_max {
+    let asked = options.checkpoint_from.is_some_and(|from| last < from && snapshot.version >= from);
+    if !asked && snapshot.version < last + storage.options.checkpoint_commits_max {
         return Ok(None);
     }
     let failed =

@@ -13,7 +13,9 @@ use std::collections::{BTreeSet, HashSet};
 use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore};
 
+use crate::epoch::Version;
 use crate::error::{Error, Result};
+use crate::storage::clean;
 use crate::storage::delta::{DeltaStorage, now_ms};
 use crate::storage::log::path_of;
 use crate::storage::maintain::Moved;
@@ -125,6 +127,35 @@ pub(crate) async fn unreferenced(
     }
     // That it was done is worth a line even if nothing was found: it says when the next one is due.
     Ok(Some((gone, Objects::default())))
+}
+
+/// See [`crate::storage::Storage::left_of`].
+pub(crate) async fn left_of(
+    storage: &DeltaStorage,
+    location: &str,
+    state_folder: Option<&str>,
+    version: Version,
+    before_ms: i64,
+) -> Result<Objects> {
+    let mut left = list_old(storage, location, before_ms).await?;
+    let mut states = match state_folder {
+        Some(folder) => list_old(storage, folder, before_ms).await?,
+        None => Vec::new(),
+    };
+    if version < Version::MAX && !left.is_empty() {
+        let snapshot = storage.newest(location).await?;
+        let named: HashSet<&str> = snapshot.files.iter().map(|file| name(&file.path)).collect();
+        let newest = format!("-{:020}.parquet", snapshot.epoch);
+        left.retain(|(path, _)| match path.contains("/_delta_log/") {
+            true => clean::version_of(path).is_some_and(|entry| entry < version),
+            false => path.ends_with(".parquet") && !named.contains(name(path)),
+        });
+        // What is kept of a unique key is hashes.
+        states.retain(|(path, _)| !path.contains("/keys/") && !named.contains(name(path)) && !path.ends_with(&newest));
+    }
+    let mut objects = Objects::default();
+    left.iter().chain(&states).for_each(|(_, bytes)| objects.add(*bytes));
+    Ok(objects)
 }
 
 /// Paths and sizes below `folder` of what was last written before `until_ms`.

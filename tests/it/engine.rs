@@ -2,6 +2,7 @@
 
 mod apply;
 pub mod faults;
+mod forget;
 pub mod harness;
 mod plan;
 mod retention;
@@ -428,4 +429,21 @@ async fn auto_recomputes_where_the_keys_of_a_small_change_may_be_anywhere() {
         ]
     );
     assert_eq!(lake.query("SELECT n FROM s.v ORDER BY k").await, ["2", "2", "2", "3", "2", "1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_over_a_quarantine_follows_it_in_the_same_epoch() {
+    let mut views = VIEWS.to_vec();
+    views.push("CREATE MATERIALIZED VIEW gold.broken AS SELECT expectation, count(*) AS n FROM silver.events_quarantine GROUP BY expectation");
+    let lake = Lake::new(&views).await;
+    for round in 0..4 {
+        lake.source.push(events(round * 40, 40));
+        lake.pass_until_idle().await;
+        lake.check_all().await;
+        let frontiers = lake.query("SELECT count(DISTINCT frontier) FROM system.materialized_views").await;
+        assert_eq!(frontiers, ["1"]);
+    }
+    let found = lake.query("SELECT sum(n) FROM gold.broken").await;
+    assert_eq!(found, lake.query("SELECT count(*) FROM silver.events_quarantine").await);
+    assert_ne!(found, ["0"]);
 }

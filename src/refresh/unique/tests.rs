@@ -107,6 +107,10 @@ impl Storage for Memory {
         Vec::new()
     }
 
+    async fn left_of(&self, _: &str, _: Option<&str>, _: crate::epoch::Version, _: i64) -> Result<Objects> {
+        unused()
+    }
+
     async fn sweep_unrecorded(&self, _: &std::collections::BTreeSet<String>) -> Result<Objects> {
         unused()
     }

@@ -13,8 +13,14 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::lake::{Store, append, open, open_with, paths, query, rows, schema, stage, value, write};
 
-const KEEP: MaintainOptions =
-    MaintainOptions { compact: false, retention_ms: 3_600_000, state_folder: None, needed_since_ms: None, swept_ms: 0 };
+const KEEP: MaintainOptions = MaintainOptions {
+    compact: false,
+    retention_ms: 3_600_000,
+    state_folder: None,
+    needed_since_ms: None,
+    checkpoint_from: None,
+    swept_ms: 0,
+};
 
 async fn objects(store: &Store, folder: &str) -> HashSet<String> {
     let listed: Vec<_> = store.list(Some(&Path::from(folder))).try_collect().await.unwrap();
