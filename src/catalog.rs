@@ -12,5 +12,6 @@ pub mod policy;
 pub mod principal;
 pub mod session;
 pub mod system;
+pub mod versioned;
 
 pub use principal::Principal;
