@@ -10,6 +10,7 @@ mod numbered;
 mod optimizer;
 pub mod policy;
 pub mod principal;
+mod published;
 pub mod session;
 pub mod system;
 pub mod versioned;

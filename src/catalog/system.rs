@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  materialized_views   one row a view: where it stands
-//!  versions             one row a version that readers have had of a table: for AS OF
+//!  versions             one row a version that readers have had of a table (`catalog::published`)
 //!  refreshes            one row a refresh: view_name, epoch, mode, reason, ...
 //!  expectations         one row an expectation and refresh
 //!  dependencies         one row an edge
@@ -27,6 +27,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 
 use crate::catalog::access::{Access, Grant, Policy, User};
+use crate::catalog::published;
 use crate::epoch::{DataLoss, Position, PublishedRecord};
 use crate::error::Result;
 use crate::name::TableName;
@@ -158,13 +159,13 @@ pub fn access_tables(access: &Access) -> Result<BTreeMap<TableName, Arc<dyn Tabl
 /// `Internal` when columns differ in length.
 pub fn tables(
     views: &[ViewLine],
-    newest: &PublishedRecord,
+    newest: &Arc<PublishedRecord>,
     history: &[Arc<PublishedRecord>],
     losses: &[DataLoss],
 ) -> Result<BTreeMap<TableName, Arc<dyn TableProvider>>> {
     let mut tables = BTreeMap::new();
     tables.insert(TableName::new(SCHEMA, "materialized_views"), materialized_views(views, newest)?);
-    tables.insert(TableName::new(SCHEMA, "versions"), versions(newest, history)?);
+    tables.insert(TableName::new(SCHEMA, "versions"), published::versions(newest, history)?);
     tables.insert(TableName::new(SCHEMA, "refreshes"), refreshes(history)?);
     tables.insert(TableName::new(SCHEMA, "expectations"), expectations(history)?);
     tables.insert(TableName::new(SCHEMA, "dependencies"), dependencies(views)?);
@@ -189,26 +190,6 @@ fn materialized_views(views: &[ViewLine], newest: &PublishedRecord) -> Result<Ar
         .number("dropped", views.iter().map(|view| state(view).map(|s| s.totals.dropped)))
         .number("quarantined", views.iter().map(|view| state(view).map(|s| s.totals.quarantined)))
         .text("definition", views.iter().map(|view| Some(view.definition.clone())))
-        .provider()
-}
-
-/// The versions of each table where it stands now, each with the first epoch that is known to have published it.
-fn versions(newest: &PublishedRecord, history: &[Arc<PublishedRecord>]) -> Result<Arc<dyn TableProvider>> {
-    let (mut lines, mut shown) = (Vec::new(), BTreeMap::new());
-    for record in history {
-        for (name, state) in &record.tables {
-            let is_here = newest.tables.get(name).is_some_and(|now| now.location == state.location);
-            if is_here && shown.insert(name, state.version) != Some(state.version) {
-                lines.push((record, name, state));
-            }
-        }
-    }
-    Table::default()
-        .text("object_name", lines.iter().map(|(_, name, _)| Some(name.to_string())))
-        .number("version", lines.iter().map(|(.., state)| Some(state.version)))
-        .number("epoch", lines.iter().map(|(record, ..)| Some(record.epoch)))
-        .instant("published_at", lines.iter().map(|(record, ..)| Some(record.published_us)))
-        .number("rows", lines.iter().map(|(.., state)| Some(state.rows)))
         .provider()
 }
 

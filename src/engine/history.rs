@@ -143,8 +143,9 @@ pub(super) async fn oldest_kept(
     since_us: i64,
 ) -> Result<Epoch> {
     let epochs = consecutive(names);
-    let counted = epochs.start..counted(newest, HISTORY_RECORDS_MAX).max(epochs.start);
-    let then = first_after(storage, counted, since_us).await?.saturating_sub(1);
+    // What is younger than this one stays anyway.
+    let youngest = counted(newest, HISTORY_RECORDS_MAX);
+    let then = first_after(storage, epochs.start..youngest.max(epochs.start) + 1, since_us).await?.saturating_sub(1);
     Ok(keep_from(newest, then))
 }
 
