@@ -91,7 +91,7 @@ impl Engine {
             }
         };
         for held in self.reading.held() {
-            retired.retain(|(location, _)| *location != held.location);
+            retired.retain(|(_, folders)| !folders.contains(&held.location));
             let since_ms = needed.entry(held.location.clone()).or_insert(held.since_ms);
             *since_ms = held.since_ms.min(*since_ms);
         }

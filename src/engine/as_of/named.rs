@@ -234,6 +234,7 @@ fn not_known(moment: &SqlExpr) -> Error {
 #[cfg(test)]
 mod tests {
     use datafusion::execution::runtime_env::RuntimeEnv;
+    use datafusion::prelude::SessionContext;
 
     use super::*;
     use crate::catalog::session::base_state;
@@ -245,9 +246,9 @@ mod tests {
     }
 
     fn wanted(version: &str) -> std::result::Result<Wanted, String> {
-        let state = base_state(Arc::new(RuntimeEnv::default()));
+        let session = SessionContext::new_with_state(base_state(Arc::new(RuntimeEnv::default())));
         let (_, named) = taken(&format!("SELECT * FROM s.t {version} AS v")).unwrap();
-        named[0].wanted(&state).map_err(|error| error.message().to_string())
+        named[0].wanted(&session.state()).map_err(|error| error.message().to_string())
     }
 
     #[test]
