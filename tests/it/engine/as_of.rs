@@ -326,13 +326,16 @@ async fn files_stay_until_a_query_of_them_has_ended() {
     insert(&lake, 1, 4).await;
     let version = *versions(&lake, "s.t").await.keys().max().unwrap();
     let session = lake.engine.session(&Principal::system()).await.unwrap();
-    let sql = format!("SELECT sum(n) FROM s.t VERSION AS OF {version} WHERE k >= 0");
+    // A scan alone: nothing of it is read before its rows are asked for.
+    let sql = format!("SELECT n FROM s.t VERSION AS OF {version}");
     let answer = lake.engine.execute(&session, &Principal::system(), &sql).await.unwrap();
     let Answer::Rows { stream: held, .. } = answer else { panic!("no rows") };
     lake.query("UPDATE s.t SET n = 0 WHERE n > 0").await;
     insert(&lake, 0, 32).await;
     let kept = data_files(&lake).await;
-    assert_eq!(lines(&held.try_collect::<Vec<_>>().await.unwrap()), ["10"]);
+    let mut rows = lines(&held.try_collect::<Vec<_>>().await.unwrap());
+    rows.sort();
+    assert_eq!(rows, ["1", "2", "3", "4"]);
     insert(&lake, 0, 32).await;
     let left = data_files(&lake).await;
     assert!(left + 4 <= kept, "{kept} files while it was open, {left} later");
