@@ -221,7 +221,12 @@ fn standing<'a>(name: &TableName, table: &'a dyn TableProvider) -> Result<&'a Sn
 
 /// Whether all files of a version are there, and stay for a while.
 fn is_readable(first_removed_ms: Option<i64>, now_ms: i64, retention_ms: i64) -> bool {
-    first_removed_ms.is_none_or(|removed_ms| removed_ms > now_ms - retention_ms / 5 * REACH_FIFTHS)
+    first_removed_ms.is_none_or(|removed_ms| removed_ms > now_ms - reach_ms(retention_ms))
+}
+
+/// How long ago a file may have been removed from its table, in milliseconds.
+pub(super) fn reach_ms(retention_ms: i64) -> i64 {
+    retention_ms / 5 * REACH_FIFTHS
 }
 
 fn now_ms() -> i64 {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 
 use crate::engine::Engine;
+use crate::engine::as_of::reach_ms;
 use crate::engine::upkeep::HISTORY_RECORDS_MAX;
 use crate::epoch::{Epoch, PUBLISHED, PublishedRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -67,8 +68,12 @@ impl Engine {
 
     /// How long older versions are kept, for a hint.
     pub(super) fn how_long(&self) -> String {
-        let minutes = self.storage.retention_ms() as f64 / 60_000.0;
-        format!("what was replaced is kept for {minutes} minutes; FLASH_RETENTION_SECONDS makes it longer")
+        let minutes = |ms: i64| ms as f64 / 60_000.0;
+        let kept_ms = self.storage.retention_ms();
+        let (kept, read) = (minutes(kept_ms), minutes(reach_ms(kept_ms)));
+        format!(
+            "what was replaced is kept for {kept} minutes, and read for {read}; FLASH_RETENTION_SECONDS makes it longer"
+        )
     }
 }
 

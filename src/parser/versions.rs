@@ -43,6 +43,22 @@ pub(super) fn prepare(piece: &mut Piece) -> bool {
     named
 }
 
+/// What to say where a version stands behind an alias: at its first word, or at AS, if that was taken for the alias.
+pub(super) fn misplaced(cursor: &Cursor<'_>, index: usize, before: Option<usize>) -> Option<String> {
+    let next = |index: usize| (index + 1..).find(|index| !matches!(cursor.token_at(*index), Token::Whitespace(_)));
+    let is = |index: usize, words: &[&str]| words.iter().any(|word| cursor.text_at(index).eq_ignore_ascii_case(word));
+    let names = |index: usize| {
+        is(index, &["VERSION", "TIMESTAMP", "SYSTEM_TIME"])
+            && next(index)
+                .is_some_and(|index| is(index, &["AS"]) && next(index).is_some_and(|index| is(index, &["OF"])))
+    };
+    let first = [Some(index), before, next(index).filter(|_| is(index, &["FOR"]))];
+    let misplaced = first.into_iter().flatten().any(names);
+    misplaced.then(|| {
+        "AS OF stands behind the table's name, and its alias behind that: FROM s.t VERSION AS OF 17 AS x".into()
+    })
+}
+
 /// Refuse a version of a table in what defines a view, an expectation, a policy or a mask.
 ///
 /// # Errors
