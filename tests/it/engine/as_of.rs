@@ -6,10 +6,10 @@ use std::sync::Arc;
 use arrow::array::{Int32Array, RecordBatch};
 use flashcommerce::catalog::Principal;
 use flashcommerce::clock::Clock;
-use flashcommerce::engine::Answer;
+use flashcommerce::engine::{Answer, Prefer};
 use flashcommerce::epoch::PublishedRecord;
 use flashcommerce::error::{Error, ErrorKind};
-use flashcommerce::storage::{Commit, DeltaStorage, Storage as _};
+use flashcommerce::storage::{Commit, DeltaStorage, Storage as _, StorageOptions};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -300,10 +300,10 @@ async fn versions_before_a_compaction_stay_readable() {
 async fn a_version_whose_files_went_is_refused() {
     let lake = Lake::keeping(0, Clock::System).await;
     lake.query("CREATE TABLE s.t (k INT, n INT)").await;
-    insert(&lake, 0, 70).await;
+    insert(&lake, 0, 130).await;
     let versions = versions(&lake, "s.t").await;
     let newest = versions.keys().max().unwrap();
-    assert_eq!(lake.query(&format!("SELECT count(*) FROM s.t VERSION AS OF {newest}")).await, ["70"]);
+    assert_eq!(lake.query(&format!("SELECT count(*) FROM s.t VERSION AS OF {newest}")).await, ["130"]);
     let error = refused(&lake, "SELECT count(*) FROM s.t VERSION AS OF 20").await;
     assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "version 20 of s.t cannot be read any more"));
     let (detail, hint) = (error.detail().unwrap(), error.hint().unwrap());
@@ -311,6 +311,14 @@ async fn a_version_whose_files_went_is_refused() {
     let oldest = detail.split([' ', ',']).nth(1).unwrap();
     assert!(detail.ends_with("can be read") && versions.contains_key(&oldest.parse().unwrap()), "{detail}");
     let rows = versions[&oldest.parse().unwrap()];
+    assert_eq!(lake.query(&format!("SELECT count(n) FROM s.t VERSION AS OF {oldest}")).await, [rows.to_string()]);
+    // A process that has not seen the version: the log does not have it any more.
+    let cleaned = "SELECT count(*) > 0 FROM system.maintenance WHERE operation = 'clean_log' AND table_name = 's.t'";
+    assert_eq!(lake.query(cleaned).await, ["true"]);
+    let options = StorageOptions { retention_ms: 0, ..StorageOptions::default() };
+    let lake = Lake::open_at(lake.store, lake.source, Prefer::default(), options, Clock::System).await.unwrap();
+    let error = refused(&lake, "SELECT count(*) FROM s.t VERSION AS OF 20").await;
+    assert_eq!((error.kind(), error.message()), (ErrorKind::NotFound, "version 20 of s.t cannot be read any more"));
     assert_eq!(lake.query(&format!("SELECT count(n) FROM s.t VERSION AS OF {oldest}")).await, [rows.to_string()]);
 }
 
@@ -370,8 +378,8 @@ async fn records_of_the_retention_are_kept_and_found() {
     let store = Arc::clone(&lake.store);
     drop(lake);
     clock.set(clock.now_us() + 1_500 * 1_000_000);
-    let options = flashcommerce::storage::StorageOptions { retention_ms: RETENTION_MS, ..Default::default() };
-    let lake = Lake::open_at(store, Arc::default(), Default::default(), options, clock.clone()).await.unwrap();
+    let options = StorageOptions { retention_ms: RETENTION_MS, ..StorageOptions::default() };
+    let lake = Lake::open_at(store, Arc::default(), Prefer::default(), options, clock.clone()).await.unwrap();
     let epoch = lake.engine.published().borrow().epoch;
     assert!(epoch > 1_500, "{epoch}");
     for n in 1..=6 {
