@@ -30,6 +30,9 @@ use crate::epoch::Version;
 use crate::error::{Error, ErrorKind, Result};
 use crate::parser;
 
+/// Versions that one statement may name: each may be looked up in a dozen objects of the lake.
+const VERSIONS_MAX: usize = 64;
+
 /// How a moment is written, for hints.
 const MOMENTS: &str = "write TIMESTAMP AS OF '2026-11-24 10:00:00', which is UTC, '2026-11-24T15:30:00+05:30', or \
                        now() - INTERVAL '10 minutes'";
@@ -121,6 +124,11 @@ impl VisitorMut for Names {
         let place = name.span().start;
         if args.is_some() {
             let error = Error::new(ErrorKind::Definition, format!("{name} is a function, and has no versions"));
+            return ControlFlow::Break((place, error));
+        }
+        if self.found.len() >= VERSIONS_MAX {
+            let error = Error::new(ErrorKind::Definition, "this statement names too many versions")
+                .with_detail(format!("the limit is {VERSIONS_MAX} tables AS OF something"));
             return ControlFlow::Break((place, error));
         }
         let version = std::mem::replace(slot, versioned::number(self.found.len()));
@@ -283,6 +291,9 @@ mod tests {
             let error = taken(sql).unwrap_err();
             assert_eq!((error.message(), error.location().unwrap().column), (message, column), "{sql}");
         }
+        let many = |count: usize| vec!["SELECT x FROM s.t VERSION AS OF 1"; count].join(" UNION ALL ");
+        assert_eq!(taken(&many(VERSIONS_MAX)).unwrap().1.len(), VERSIONS_MAX);
+        assert_eq!(taken(&many(VERSIONS_MAX + 1)).unwrap_err().message(), "this statement names too many versions");
         let (_, named) =
             taken("MERGE INTO s.t USING s.u VERSION AS OF 1 AS u ON true WHEN MATCHED THEN DELETE").unwrap();
         assert_eq!(named.len(), 1);
