@@ -88,6 +88,7 @@ mod tests {
     use datafusion::prelude::SessionContext;
 
     use super::*;
+    use crate::catalog::session::base_state;
     use crate::epoch::TableState;
     use crate::name::TableName;
 
@@ -107,7 +108,7 @@ mod tests {
             Arc::new(PublishedRecord { epoch, published_us, tables: tables.into(), ..PublishedRecord::default() })
         };
         let history = [(1, "s/a", 7), (2, "s/b", 3), (3, "s/b", 3), (4, "s/b", 5)].map(record);
-        let session = SessionContext::new();
+        let session = SessionContext::new_with_state(base_state(Arc::default()));
         let table = versions(&history[3], &history).unwrap();
         let rows = session.read_table(table).unwrap().collect().await.unwrap();
         let column = |at: usize| rows[0].column(at).as_primitive::<Int64Type>().values().to_vec();
