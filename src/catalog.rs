@@ -11,7 +11,9 @@ mod numbered;
 mod optimizer;
 pub mod policy;
 pub mod principal;
+mod published;
 pub mod session;
 pub mod system;
+pub mod versioned;
 
 pub use principal::Principal;

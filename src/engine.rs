@@ -5,6 +5,7 @@
 
 mod access;
 mod apply;
+mod as_of;
 mod audit;
 pub mod audit_log;
 pub mod backfill;
@@ -18,11 +19,13 @@ mod expiry;
 mod explain;
 pub mod fit;
 mod forget;
+mod history;
 pub mod ingest;
 pub mod lineage;
 mod losses;
 pub mod parameters;
 pub mod plan;
+mod reading;
 mod retired;
 mod rules;
 mod sessions;
@@ -245,6 +248,8 @@ pub struct Engine {
     pinned: RwLock<Option<sessions::Pinned>>,
     /// What principals see of them, by name.
     seen: RwLock<BTreeMap<String, sessions::Seen>>,
+    /// Places that statements read at older versions.
+    reading: reading::Reading,
     /// Who may do what, and when that was read.
     access: RwLock<(std::time::Instant, Arc<Access>)>,
     /// This process has carried out an epoch: what it published last is the newest.
@@ -278,6 +283,7 @@ impl Engine {
             losses: RwLock::default(),
             pinned: RwLock::new(None),
             seen: RwLock::default(),
+            reading: reading::Reading::default(),
             access: RwLock::new((std::time::Instant::now(), Arc::default())),
             writes: std::sync::atomic::AtomicBool::new(false),
         };

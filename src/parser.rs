@@ -30,6 +30,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod text;
+mod versions;
 mod view;
 
 use std::ops::Range;
@@ -79,8 +80,9 @@ pub fn parse(input: &str, file: Option<&str>) -> Result<Vec<Parsed>> {
 
 /// All of one piece. Each level of sqlparser's recursion takes some 20 kB of stack, more than a worker's thread has for
 /// the levels that are allowed.
-fn whole<T>(script: Script<'_>, piece: Piece, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Result<T> {
-    let dialect = Budgeted::new(piece.tokens.len());
+fn whole<T>(script: Script<'_>, mut piece: Piece, parse: impl FnOnce(&mut Cursor<'_>) -> Result<T>) -> Result<T> {
+    let versions = versions::prepare(&mut piece);
+    let dialect = Budgeted::new(piece.tokens.len(), versions);
     let mut cursor = Cursor::new(script, piece, &dialect)?;
     stacker::maybe_grow(STACK_NEEDED_BYTES, STACK_BYTES, || {
         let parsed = parse(&mut cursor)?;

@@ -251,6 +251,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// `Storage`; some of it may be gone.
     async fn delete_folder(&self, folder: &str) -> Result<Objects>;
 
+    /// When the first of a snapshot's files went out of its table, in milliseconds since 1970 UTC: 0 where it is not known
+    /// any more, `None` where all of them are in the newest version.
+    ///
+    /// # Errors
+    /// `NotFound`, `Storage`.
+    async fn first_removed_ms(&self, snapshot: &Snapshot) -> Result<Option<i64>>;
+
     /// Checkpoint, log clean-up, compaction of small files, vacuum and sweep, as far as they are due: what was done. A piece
     /// of work that failed says so, and leaves the table as it was.
     async fn maintain(&self, location: &str, options: &MaintainOptions) -> Vec<Upkept>;
@@ -285,6 +292,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 pub fn files_of(table: &dyn TableProvider) -> Option<&[Arc<DataFile>]> {
     let table: &dyn std::any::Any = table;
     table.downcast_ref::<provider::DeltaProvider>().map(provider::DeltaProvider::files)
+}
+
+/// The snapshot whose rows are in a table of [`Storage::provider`]; `None` for any other table.
+pub fn snapshot_of(table: &dyn TableProvider) -> Option<&Snapshot> {
+    let table: &dyn std::any::Any = table;
+    table.downcast_ref::<provider::DeltaProvider>().map(provider::DeltaProvider::snapshot)
 }
 
 /// The files of a table of [`Storage::provider`], each by its full path, by what a reader can leave out.

@@ -82,6 +82,23 @@ pub fn parts(table: &dyn TableProvider, column: &str) -> Option<Parts> {
     }
 }
 
+/// The table itself, for what is not its rows.
+pub fn below(table: &dyn TableProvider) -> &dyn TableProvider {
+    let any: &dyn Any = table;
+    any.downcast_ref::<Guarded>().map_or(table, |guarded| guarded.table.as_ref())
+}
+
+/// Other rows of the same columns, behind whatever this table is behind.
+pub fn likewise(table: &dyn TableProvider, other: Arc<dyn TableProvider>) -> Arc<dyn TableProvider> {
+    let any: &dyn Any = table;
+    match any.downcast_ref::<Guarded>() {
+        None => other,
+        Some(Guarded { name, rows, masks, .. }) => {
+            Arc::new(Guarded { name: name.clone(), table: other, rows: rows.clone(), masks: masks.clone() })
+        }
+    }
+}
+
 #[async_trait]
 impl TableProvider for Guarded {
     fn schema(&self) -> SchemaRef {

@@ -25,6 +25,7 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use crate::catalog::versioned::Versioned;
 use crate::catalog::{Principal, memory, optimizer, policy};
 use crate::error::Result;
 use crate::name::TableName;
@@ -81,6 +82,7 @@ pub fn base_state(runtime: Arc<RuntimeEnv>) -> SessionState {
         .with_default_features()
         .with_optimizer_rules(optimizer::rules())
         .with_physical_optimizer_rules(optimizer::physical_rules())
+        .with_relation_planners(vec![Arc::new(Versioned::default())])
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
         .build();
     for function in flashcommerce_udfs::all() {
@@ -136,7 +138,13 @@ pub fn session_over(base: &SessionState, catalog: Arc<dyn CatalogProvider>, prin
         state = SessionStateBuilder::new_from_existing(state).with_runtime_env(runtime).build();
     }
     policy::register(&mut state, principal);
+    state.config_mut().set_extension(Arc::new(principal.clone()));
     SessionContext::new_with_state(state)
+}
+
+/// Whose session it is.
+pub fn principal_of(state: &SessionState) -> Option<Arc<Principal>> {
+    state.config().get_extension()
 }
 
 /// A session of the same principal over nothing but these tables, for short queries over rows in memory: their plans have

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  materialized_views   one row a view: where it stands
+//!  versions             one row a version that readers have had of a table (`catalog::published`)
 //!  refreshes            one row a refresh: view_name, epoch, mode, reason, ...
 //!  expectations         one row an expectation and refresh
 //!  dependencies         one row an edge
@@ -26,6 +27,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 
 use crate::catalog::access::{Access, Grant, Policy, User};
+use crate::catalog::published;
 use crate::epoch::{DataLoss, Position, PublishedRecord};
 use crate::error::Result;
 use crate::name::TableName;
@@ -157,12 +159,13 @@ pub fn access_tables(access: &Access) -> Result<BTreeMap<TableName, Arc<dyn Tabl
 /// `Internal` when columns differ in length.
 pub fn tables(
     views: &[ViewLine],
-    newest: &PublishedRecord,
+    newest: &Arc<PublishedRecord>,
     history: &[Arc<PublishedRecord>],
     losses: &[DataLoss],
 ) -> Result<BTreeMap<TableName, Arc<dyn TableProvider>>> {
     let mut tables = BTreeMap::new();
     tables.insert(TableName::new(SCHEMA, "materialized_views"), materialized_views(views, newest)?);
+    tables.insert(TableName::new(SCHEMA, "versions"), published::versions(newest, history)?);
     tables.insert(TableName::new(SCHEMA, "refreshes"), refreshes(history)?);
     tables.insert(TableName::new(SCHEMA, "expectations"), expectations(history)?);
     tables.insert(TableName::new(SCHEMA, "dependencies"), dependencies(views)?);

@@ -320,6 +320,16 @@ pub(super) async fn versions(storage: &dyn Storage) -> Result<BTreeMap<String, V
     Ok(versions)
 }
 
+/// Has this version of a table, or this table as a whole, rows that were forgotten since?
+///
+/// # Errors
+/// `Storage`.
+pub(super) async fn is_before(storage: &dyn Storage, location: &str, version: Version) -> Result<bool> {
+    let record = Forgotten::load(storage).await?;
+    let mut places = record.requests.iter().filter(|request| request.is_pending()).flat_map(|request| &request.places);
+    Ok(places.any(|place| place.location == location && version < place.version))
+}
+
 /// Write a request down; its number.
 async fn save_request(storage: &dyn Storage, request: &Request) -> Result<u64> {
     let mut tries = 0;

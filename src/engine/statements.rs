@@ -21,6 +21,7 @@ use datafusion::prelude::{SQLOptions, SessionContext};
 
 use crate::catalog::Principal;
 use crate::catalog::definitions::Kind;
+use crate::engine::as_of::Planned;
 use crate::engine::epochs::{full_of, views_due};
 use crate::engine::parameters::{self, Described};
 use crate::engine::{Answer, Engine, Pass, PassRequest, ProjectObject, State, apply};
@@ -61,8 +62,9 @@ impl Engine {
         self.allowed(principal, &parsed.statement).await?;
         match &parsed.statement {
             Statement::Sql(_) => {
-                let plans = parameters::bound(planned(session, &parsed.statement, sql).await?, values)?;
-                self.query(session, principal, plans).await
+                let Planned { plan, held } = self.plan_of(session, &parsed.statement, sql).await?;
+                let answer = self.query(session, principal, parameters::bound(plan, values)?).await?;
+                Ok(Planned::until_the_end(held, answer))
             }
             Statement::ShowMaterializedViews => {
                 let query = "SELECT view_name, mode, rows, version, frontier, target_lag_ms, suspended, reason \
@@ -78,8 +80,8 @@ impl Engine {
             }
             Statement::CreateTable(table) => self.create_table(session, table, &parsed, sql).await,
             Statement::Insert(_) => {
-                let plans = parameters::bound(planned(session, &parsed.statement, sql).await?, values)?;
-                self.insert(&session.state(), plans).await
+                let Planned { plan, held: _held } = self.plan_of(session, &parsed.statement, sql).await?;
+                self.insert(&session.state(), parameters::bound(plan, values)?).await
             }
             Statement::Refresh(refresh) => self.refresh(refresh).await,
             Statement::AlterMaterializedView(alter) => match alter.action {
@@ -121,7 +123,7 @@ impl Engine {
     /// `Syntax`, `Definition`.
     pub async fn describe(&self, session: &SessionContext, sql: &str) -> Result<Described> {
         let parsed = single(sql)?;
-        parameters::describe(&session.state(), planned(session, &parsed.statement, sql).await?)
+        parameters::describe(&session.state(), self.plan_of(session, &parsed.statement, sql).await?.plan)
     }
 
     async fn query(
@@ -216,13 +218,27 @@ impl Engine {
         }
         let Some(query) = &table.query else { return self.create(&parsed.text).await };
         let state = session.state();
-        let plan = state.statement_to_plan(parser::parse_query(query)?).await;
-        let plan = plan.map_err(|error| located(error.into(), sql))?;
+        let planned = self.plan_as_of(session, parser::parse_query(query)?, query).await;
+        let Planned { plan, held: _held } = planned.map_err(|error| located(error, sql))?;
         let schema = crate::refresh::compile::stored_schema(plan.schema())?;
         self.create(&create_text(&table.name, &schema)?).await?;
         let batches = collect(&state, plan).await?;
         let batches = batches.iter().map(|batch| conform(batch, &schema)).collect::<Result<Vec<_>>>()?;
         self.append(&table.name, batches).await
+    }
+
+    /// The plan of a statement that has one.
+    async fn plan_of(&self, session: &SessionContext, statement: &Statement, sql: &str) -> Result<Planned> {
+        let statement = match statement {
+            Statement::Sql(statement) => statement,
+            Statement::Insert(insert) => &insert.statement,
+            _ => {
+                return Err(Error::new(ErrorKind::Definition, "this statement takes no parameters")
+                    .with_detail("queries, INSERT, UPDATE, DELETE, MERGE and EXPLAIN do"));
+            }
+        };
+        let planned = self.plan_as_of(session, statement.as_ref().clone(), sql).await;
+        planned.map_err(|error| located(error, sql))
     }
 
     /// The rows of all plans in one commit. They are of one statement, so that they have one table.
@@ -382,20 +398,6 @@ fn single(sql: &str) -> Result<Parsed> {
         _ => Err(Error::new(ErrorKind::Syntax, "one statement at a time")
             .with_hint("flash sql -c takes several, separated by ;")),
     }
-}
-
-/// The plan of a statement that has one.
-async fn planned(session: &SessionContext, statement: &Statement, sql: &str) -> Result<LogicalPlan> {
-    let statement = match statement {
-        Statement::Sql(statement) => statement,
-        Statement::Insert(insert) => &insert.statement,
-        _ => {
-            return Err(Error::new(ErrorKind::Definition, "this statement takes no parameters")
-                .with_detail("queries, INSERT, UPDATE, DELETE, MERGE and EXPLAIN do"));
-        }
-    };
-    let plan = session.state().statement_to_plan(statement.as_ref().clone()).await;
-    plan.map_err(|error| located(error.into(), sql))
 }
 
 fn table(

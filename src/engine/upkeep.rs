@@ -23,7 +23,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::catalog::definitions::Definitions;
 use crate::catalog::forgotten::Forgotten;
 use crate::catalog::maintenance::Maintenance;
-use crate::engine::{Engine, Graph, State, audit_log, forget, retired};
+use crate::engine::{Engine, Graph, State, audit_log, forget, history, retired};
 use crate::epoch::{Epoch, PUBLISHED, PublishedRecord, Version};
 use crate::error::Result;
 use crate::refresh::classify::Shape;
@@ -34,7 +34,7 @@ use crate::storage::{MaintainOptions, Objects, Operation, Storage, Upkept};
 /// Epochs between two rounds.
 pub(super) const MAINTAIN_EPOCHS: u64 = 16;
 
-/// Published records that are kept at least.
+/// Published records that are in memory at most, and kept at least.
 pub(super) const HISTORY_RECORDS_MAX: usize = 1_000;
 
 /// Records that one round deletes, so that it ends.
@@ -62,6 +62,8 @@ struct Round {
     /// The newest epoch, and older ones that some view stands at.
     epoch: Epoch,
     frontiers: BTreeSet<Epoch>,
+    /// When the retention began, in microseconds since 1970 UTC.
+    since_us: i64,
 }
 
 impl Engine {
@@ -70,7 +72,7 @@ impl Engine {
         if state.maintenance.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
-        let retired = match self.forget_retired(state, published).await {
+        let mut retired = match self.forget_retired(state, published).await {
             Ok(retired) => retired,
             Err(error) => {
                 tracing::warn!(%error, "tables that were replaced are deleted another time");
@@ -84,7 +86,7 @@ impl Engine {
                 tracing::warn!(view = %slot.view.name, %error, "the index of the unique key was not pruned");
             }
         }
-        let needed = match self.needed_since(&state.graph, published).await {
+        let mut needed = match self.needed_since(&state.graph, published).await {
             Ok(needed) => needed,
             Err(error) => {
                 tracing::warn!(%error, "maintenance was put off");
@@ -92,6 +94,11 @@ impl Engine {
             }
         };
         let forgotten = forget::versions(self.storage.as_ref()).await.unwrap_or_default();
+        for held in self.reading.held() {
+            retired.retain(|(_, folders)| !folders.contains(&held.location));
+            let since_ms = needed.entry(held.location.clone()).or_insert(held.since_ms);
+            *since_ms = held.since_ms.min(*since_ms);
+        }
         let standing = state.definitions.retired.iter().flat_map(|retired| retired.states.values());
         let round = Round {
             storage: Arc::clone(&self.storage),
@@ -102,6 +109,7 @@ impl Engine {
             now_us: self.clock.now_us(),
             epoch: published.epoch,
             frontiers: published.tables.values().chain(standing).map(|state| state.frontier).collect(),
+            since_us: self.clock.now_us().saturating_sub(self.storage.retention_ms().saturating_mul(1_000)),
         };
         state.maintenance = Some(tokio::spawn(round.run()));
     }
@@ -220,14 +228,17 @@ impl Round {
     /// Records that nobody reads any more.
     async fn records(&self, record: &mut Maintenance) -> bool {
         let mut worth = false;
-        let old = |epoch: Epoch| epoch + HISTORY_RECORDS_MAX as u64 <= self.epoch && !self.frontiers.contains(&epoch);
-        let of_the_past = |epoch: Epoch| epoch < self.epoch;
-        let folders: [(&str, &(dyn Fn(Epoch) -> bool + Sync)); 3] =
-            [(super::epochs::EPOCHS, &old), (PUBLISHED, &old), (FACTS, &of_the_past)];
-        for (folder, is_stale) in folders {
+        for folder in [super::epochs::EPOCHS, PUBLISHED, FACTS] {
             let work = async {
                 let names = self.storage.list_newest(folder, usize::MAX).await?;
-                let stale = stale(folder, names, is_stale);
+                let oldest = match folder {
+                    FACTS => self.epoch,
+                    // What moments of the past are looked up in.
+                    PUBLISHED => history::oldest_kept(self.storage.as_ref(), &names, self.epoch, self.since_us).await?,
+                    _ => history::counted(self.epoch, HISTORY_RECORDS_MAX),
+                };
+                let is_stood_at = |epoch| folder != FACTS && self.frontiers.contains(&epoch);
+                let stale = stale(folder, names, |epoch| epoch < oldest && !is_stood_at(epoch));
                 self.storage.delete(&stale).await?;
                 Ok(Objects { files: stale.len() as u64, bytes: 0 })
             };

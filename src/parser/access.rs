@@ -22,6 +22,7 @@ use super::cursor::Cursor;
 use super::limits::ITEMS_MAX;
 use super::options::interval_ms;
 use super::suggest::did_you_mean;
+use super::versions;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The role that everybody has.
@@ -219,7 +220,8 @@ fn using(cursor: &mut Cursor<'_>) -> Result<String> {
     cursor.expect_words(&["USING"], "the roles")?;
     cursor.expect(&Token::LParen, "\"(\" after USING")?;
     let start = cursor.offset();
-    cursor.parse(|parser| parser.parser.parse_expr())?;
+    let expression = cursor.parse(|parser| parser.parser.parse_expr())?;
+    versions::refuse(cursor, &expression, start)?;
     let text = cursor.text_since(start);
     cursor.expect(&Token::RParen, "\")\" after the expression")?;
     Ok(text)

@@ -5,7 +5,7 @@
 //!        │ what           │ found          └─ the token's index ─▶ byte ─▶ file, line, caret
 //!        ▼                ▼
 //!  expected the end of the statement, found "t"      hint, the first that fits: a quote from a word processor,
-//!                                                    a comma too many, a misspelled word before or at the place,
+//!                                                    AS OF behind an alias, a comma too many, a misspelled word before or at the place,
 //!                                                    a missing semicolon, a clause after AS, a missing comma
 //! ```
 //!
@@ -18,6 +18,7 @@ use sqlparser::tokenizer::Token;
 
 use super::cursor::{Cursor, is_keyword};
 use super::suggest::did_you_mean;
+use super::versions;
 use crate::error::Error;
 
 /// Words of SQL that people misspell.
@@ -197,6 +198,7 @@ fn hint(cursor: &Cursor<'_>, what: &str, index: usize) -> Option<String> {
     let before = cursor.before(index);
     foreign_quote(cursor, index)
         .or_else(|| foreign_space(cursor, index, before))
+        .or_else(|| versions::misplaced(cursor, index, before))
         .or_else(|| comma_too_many(cursor, index, before))
         .or_else(|| misspelled(cursor, index, before))
         .or_else(|| clause_after_as(cursor, index, before))

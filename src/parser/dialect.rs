@@ -11,7 +11,7 @@
 //!         and for whatever is left, a budget of steps that no honest statement uses up.
 //! ```
 //!
-//! What both parse, they parse alike; a test compares them. Everything that is not said here is PostgreSQL's.
+//! What both parse, they parse alike; a test compares them. Versions of tables (`AS OF`) are ours. Everything that is not said here is PostgreSQL's.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -33,11 +33,13 @@ const STEPS_PER_TOKEN: usize = 20;
 #[derive(Debug)]
 pub(super) struct Budgeted {
     steps_left: Cell<usize>,
+    /// The statement names versions of tables.
+    versions: bool,
 }
 
 impl Budgeted {
-    pub(super) fn new(tokens: usize) -> Self {
-        Self { steps_left: Cell::new(STEPS_BASE + STEPS_PER_TOKEN * tokens) }
+    pub(super) fn new(tokens: usize, versions: bool) -> Self {
+        Self { steps_left: Cell::new(STEPS_BASE + STEPS_PER_TOKEN * tokens), versions }
     }
 }
 
@@ -88,6 +90,11 @@ impl Dialect for Budgeted {
     /// `f(name => value)` with a plain name; PostgreSQL's own functions want expressions there, and we have none of them.
     fn supports_named_fn_args_with_expr_name(&self) -> bool {
         false
+    }
+
+    /// Where a statement has some (`super::versions`): sqlparser takes `FROM t at` for the beginning of one, too.
+    fn supports_table_versioning(&self) -> bool {
+        self.versions
     }
 
     fn identifier_quote_style(&self, identifier: &str) -> Option<char> {

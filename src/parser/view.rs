@@ -22,6 +22,7 @@ use super::cursor::Cursor;
 use super::limits::{BUCKETS_MAX, ITEMS_MAX};
 use super::options;
 use super::suggest::did_you_mean;
+use super::versions;
 use crate::error::{Error, Result};
 
 /// What begins a query.
@@ -54,7 +55,7 @@ pub(super) fn create(cursor: &mut Cursor<'_>) -> Result<CreateMaterializedView> 
             return Err(no_clause(cursor));
         }
     }
-    let (query, query_offset) = query(cursor)?;
+    let (query, query_offset) = defining(cursor)?;
     Ok(CreateMaterializedView {
         name,
         query,
@@ -97,8 +98,20 @@ fn no_clause(cursor: &Cursor<'_>) -> Error {
     }
 }
 
+/// The query of a view after `AS`: its exact text and where it begins.
+fn defining(cursor: &mut Cursor<'_>) -> Result<(String, usize)> {
+    let (query, offset) = parsed(cursor)?;
+    versions::refuse(cursor, &query, offset)?;
+    Ok((cursor.text_since(offset), offset))
+}
+
 /// The query after `AS`: its exact text and where it begins.
 pub(super) fn query(cursor: &mut Cursor<'_>) -> Result<(String, usize)> {
+    let (_, offset) = parsed(cursor)?;
+    Ok((cursor.text_since(offset), offset))
+}
+
+fn parsed(cursor: &mut Cursor<'_>) -> Result<(Box<Query>, usize)> {
     if *cursor.peek(0) == Token::EOF {
         return Err(cursor.expected("a query after AS"));
     }
@@ -116,7 +129,7 @@ pub(super) fn query(cursor: &mut Cursor<'_>) -> Result<(String, usize)> {
             .error_at(with.map_or(offset, |index| cursor.offset_at(index)), "WITH (...) does not belong into the query")
             .with_hint("the options of a view stand before AS"));
     }
-    Ok((cursor.text_since(offset), offset))
+    Ok((query, offset))
 }
 
 /// Whether sqlparser took a `WITH (...)` after a table for hints to another database's optimizer.
@@ -247,7 +260,8 @@ fn expectation(cursor: &mut Cursor<'_>) -> Result<Expectation> {
     }
     cursor.skip(1);
     let offset = cursor.offset();
-    cursor.parse(|parser| parser.parser.parse_expr())?;
+    let condition = cursor.parse(|parser| parser.parser.parse_expr())?;
+    versions::refuse(cursor, &condition, offset)?;
     let predicate = cursor.text_since(offset);
     cursor.expect(&Token::RParen, "\")\" after the condition")?;
     let on_violation = if cursor.take_words(&["ON"]) { on_violation(cursor)? } else { OnViolation::Warn };

@@ -530,6 +530,13 @@ impl Storage for DeltaStorage {
         Ok(Objects { files: deleted.len() as u64, bytes })
     }
 
+    async fn first_removed_ms(&self, snapshot: &Snapshot) -> Result<Option<i64>> {
+        self.newest(&snapshot.location).await?;
+        let table = self.table(&snapshot.location);
+        let handle = table.handle.lock();
+        Ok(handle.as_ref().and_then(|handle| handle.first_removed_ms(snapshot)))
+    }
+
     async fn maintain(&self, location: &str, options: &MaintainOptions) -> Vec<Upkept> {
         maintain::maintain(self, location, options).await
     }

@@ -102,6 +102,11 @@ impl DeltaProvider {
         self.snapshot.version == snapshot.version && Arc::ptr_eq(&self.files, &snapshot.files)
     }
 
+    /// The version that it is of.
+    pub(crate) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
     /// The files whose rows this is.
     pub(crate) fn files(&self) -> &[Arc<DataFile>] {
         &self.files

@@ -170,6 +170,13 @@ impl Handle {
         Some(Snapshot { version, epoch, files: Arc::new(files), ..self.current.clone() })
     }
 
+    /// See [`crate::storage::Storage::first_removed_ms`].
+    pub(crate) fn first_removed_ms(&self, snapshot: &Snapshot) -> Option<i64> {
+        let active: HashSet<&str> = self.current.files.iter().map(|file| file.path.as_str()).collect();
+        let gone = snapshot.files.iter().filter(|file| !active.contains(file.path.as_str()));
+        gone.map(|file| self.tombstones.get(&file.path).map_or(0, |tombstone| tombstone.removed_ms)).min()
+    }
+
     /// The version that carried `epoch`, where that is in memory.
     pub(crate) fn version_of(&self, epoch: Epoch) -> Option<Version> {
         self.history.iter().find(|entry| entry.epoch == Some(epoch)).map(|entry| entry.version)
@@ -259,6 +266,11 @@ mod tests {
             assert_eq!((paths(&snapshot.files).as_slice(), snapshot.epoch), (files, epoch), "version {version}");
         }
         assert!(handle.at(5).is_none());
+        let removed = |handle: &Handle, version| handle.first_removed_ms(&handle.at(version).unwrap());
+        assert_eq!((removed(&handle, 3), removed(&handle, 4)), (Some(9), None));
+        let vacuumed = handle.tombstones.remove("b");
+        assert_eq!((removed(&handle, 1), removed(&handle, 3)), (Some(0), Some(9)));
+        handle.tombstones.extend(vacuumed.map(|tombstone| ("b".to_string(), tombstone)));
         assert_eq!(handle.version_of(2), Some(2));
         assert_eq!(handle.tombstones.keys().len(), 4);
     }

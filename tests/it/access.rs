@@ -6,6 +6,7 @@
 //!   rows of one seller  ─▶ views ─▶ the owner's answer ───────────┘
 //! ```
 
+mod as_of;
 mod escapes;
 mod grants;
 mod http;

@@ -1,6 +1,7 @@
 //! The engine over a lake in memory: views against a recompute of their own query, restarts, faults at every step.
 
 mod apply;
+mod as_of;
 pub mod faults;
 mod forget;
 pub mod harness;

@@ -103,6 +103,10 @@ impl Storage for Memory {
         unused()
     }
 
+    async fn first_removed_ms(&self, _: &Snapshot) -> Result<Option<i64>> {
+        unused()
+    }
+
     async fn maintain(&self, _: &str, _: &MaintainOptions) -> Vec<Upkept> {
         Vec::new()
     }

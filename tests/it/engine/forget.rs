@@ -152,6 +152,13 @@ async fn a_user_is_as_if_they_had_never_come() {
     assert_eq!(contents(&lake).await, without("user-2", &all).await);
     let modes = lake.query("SELECT DISTINCT mode FROM system.refreshes WHERE epoch > 4 ORDER BY 1").await;
     assert!(!modes.contains(&"full".to_string()), "{modes:?}");
+    // Nor as it was.
+    let version = lake.query("SELECT version FROM system.materialized_views WHERE view_name = 'silver.events'").await;
+    let before = format!("SELECT count(*) FROM silver.events VERSION AS OF {}", version[0].parse::<u64>().unwrap() - 1);
+    let error = lake.execute(&before).await.unwrap_err();
+    assert!(error.detail().unwrap_or_default().contains("forgotten"), "{error}");
+    let now = lake.query(&format!("SELECT count(*) FROM silver.events VERSION AS OF {}", version[0])).await;
+    assert_eq!(now, lake.query("SELECT count(*) FROM silver.events").await);
     let told = "SELECT id, state, column_name, comment, asked_by, rows > 40, forgotten_at IS NOT NULL, gone_at FROM system.forgotten";
     assert_eq!(lake.query(told).await, ["1|forgotten|user_id|ticket 7|system|true|true|NULL"]);
     // What comes later counts, also of that user.
