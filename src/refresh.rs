@@ -32,6 +32,7 @@ pub mod inputs;
 pub mod keyed;
 pub mod layout;
 pub mod lineage;
+mod living;
 pub mod merge;
 pub mod normalize;
 pub mod pass;

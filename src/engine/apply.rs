@@ -146,6 +146,27 @@ impl Engine {
         Ok(())
     }
 
+    /// What has expired has done so by one column, and can be told by no other.
+    fn same_clock(&self, view: &CompiledView, old: &Definitions) -> Result<()> {
+        let expired = self.published.borrow().tables.get(&view.name).is_some_and(|at| at.totals.expired > 0);
+        let (Some(retention), Some(before), true) = (&view.retention, old.objects.get(&view.name), expired) else {
+            return Ok(());
+        };
+        let by = |parsed: Parsed| match parsed.statement {
+            Statement::CreateMaterializedView(view) => view.options.retention.map(|retention| retention.by),
+            _ => None,
+        };
+        let before_by = parser::parse_object_file(&before.sql, None).ok().and_then(|it| by(it.object));
+        match before_by.filter(|by| before.fingerprint == view.fingerprint && *by != retention.by) {
+            None => Ok(()),
+            Some(by) => {
+                Err(Error::new(ErrorKind::Definition, format!("{}: retention_by cannot be changed", view.name))
+                    .with_detail(format!("rows have expired by {by}"))
+                    .with_hint("DROP the view and make it again, if what is built on it may begin anew"))
+            }
+        }
+    }
+
     /// An input of the view whose rows have expired, and which keeps its table.
     fn expired_input<'a>(&self, view: &'a CompiledView, old: &Definitions, graph: &Graph) -> Option<&'a TableName> {
         let published = self.published.borrow();
@@ -232,6 +253,7 @@ impl Engine {
         let Statement::CreateMaterializedView(definition) = &object.parsed.statement else { return Ok(()) };
         let view = compile(&self.base, definition, readable, &object.sql, object.file.as_deref()).await?;
         one_reader(graph, &view, readable)?;
+        self.same_clock(&view, old)?;
         self.check_rules(object, &view.schema)?;
         let entry = self.place(&view, object, graph, old, create).await?;
         readable.insert(

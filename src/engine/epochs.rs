@@ -22,7 +22,9 @@ use tokio::sync::Semaphore;
 use crate::engine::due::{ViewDue, downstream, due};
 use crate::engine::upkeep::{HISTORY_RECORDS_MAX, MAINTAIN_EPOCHS};
 use crate::engine::{Engine, Graph, Pass, PassRequest, State, retired};
-use crate::epoch::{Epoch, EpochRecord, PUBLISHED, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState};
+use crate::epoch::{
+    Epoch, EpochRecord, Forget, PUBLISHED, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser::SourceFormat;
@@ -77,7 +79,7 @@ impl Engine {
             taken.iter().for_each(|name| {
                 state.last_us.insert(name.clone(), now_us);
             });
-            if self.is_look_due(state) {
+            if self.is_look_due(state).await? {
                 let published = Arc::clone(&self.published.borrow());
                 self.maintain(state, &published).await;
             }
@@ -185,7 +187,7 @@ impl Engine {
                 ended?
             }
         };
-        self.expire(state, &record, &mut published).await;
+        self.expire(state, &record, &mut published).await?;
         published.published_us = self.clock.now_us();
         let objects = &state.graph.definitions.objects;
         let quarantines: BTreeSet<TableName> = objects.keys().map(TableName::quarantine).collect();
@@ -200,9 +202,16 @@ impl Engine {
 
     /// A record that names who was forgotten goes when the epoch is published.
     async fn forget_names(&self, record: &EpochRecord) -> Result<()> {
-        match record.forget {
-            Some(_) => self.storage.delete(&[format!("{EPOCHS}/{:020}.json", record.epoch)]).await,
-            None => Ok(()),
+        match &record.forget {
+            Some(forget) if !forget.value.is_empty() => {
+                let path = format!("{EPOCHS}/{:020}.json", record.epoch);
+                self.storage.delete(std::slice::from_ref(&path)).await?;
+                // Its number stays taken.
+                let forget = Some(Forget { value: String::new(), ..forget.clone() });
+                let nameless = EpochRecord { forget, ..record.clone() };
+                self.storage.put_if_absent(&path, serde_json::to_vec(&nameless)?).await.map(drop)
+            }
+            _ => Ok(()),
         }
     }
 

@@ -24,14 +24,23 @@ const TRIES_MAX: usize = 3;
 
 impl Engine {
     /// Let rows expire from the views that took part.
-    pub(super) async fn expire(&self, state: &mut State, record: &EpochRecord, published: &mut PublishedRecord) {
+    ///
+    /// # Errors
+    /// `Storage`, `Transient`: the epoch is to be carried out again.
+    pub(super) async fn expire(
+        &self,
+        state: &mut State,
+        record: &EpochRecord,
+        published: &mut PublishedRecord,
+    ) -> Result<()> {
         for name in &record.views {
             let Some(slot) = state.graph.slots.get(name) else { continue };
             let (Some(retention), Some(at)) = (&slot.view.retention, published.tables.get(name)) else { continue };
             if at.location != slot.location || at.frontier != record.epoch {
                 continue;
             }
-            let cutoff_us = retention.cutoff_us(record.now_us);
+            // What has expired once does not come again with a longer retention.
+            let cutoff_us = at.totals.expired_us.map_or(i64::MIN, |at| at).max(retention.cutoff_us(record.now_us));
             match self.expire_view(slot, retention, cutoff_us, record, at).await {
                 Ok(Some((now, rows, more))) => {
                     published.refreshes.entry(name.clone()).or_default().expired = rows;
@@ -43,9 +52,14 @@ impl Engine {
                 Ok(None) => {
                     state.expired_us.insert(name.clone(), cutoff_us);
                 }
-                Err(error) => tracing::warn!(view = %name, %error, "rows expire with a later epoch"),
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    tracing::warn!(view = %name, %error, "rows expire with a later epoch");
+                }
+                // It may have landed: the epoch is carried out again, and finds out.
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     /// Where the table stands afterwards, how many rows went, and whether there are more; `None`: nothing was to be done.

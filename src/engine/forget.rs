@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
 use crate::parser;
 use crate::refresh::classify::Shape;
-use crate::refresh::derived::derived;
+use crate::refresh::derived::{derived, is_untraced};
 use crate::refresh::forget::{Matcher, Way, way};
 use crate::refresh::pass::ViewSlot;
 use crate::storage::{Commit, Storage};
@@ -35,6 +35,9 @@ const MARGIN_MS: i64 = 5 * 60_000;
 
 /// How long to wait before bytes are looked for again, in microseconds.
 const LOOK_AGAIN_US: i64 = 60_000_000;
+
+/// Epochs that one request may take: in each, the lowest views with rows left give them up.
+const EPOCHS_MAX: usize = 8;
 
 /// Times that the record of requests is written anew because another process was faster.
 const SAVES_MAX: usize = 10;
@@ -61,9 +64,21 @@ impl Engine {
         self.give_up_retired(&mut state).await?;
         let before = self.rows_by_table(&state);
         self.forget_in_tables(&mut state, &forget).await?;
-        self.forget_in_views(&mut state, &forget).await?;
-        self.settle(&mut state).await?;
-        self.nothing_left(&state, &forget).await?;
+        for left in (0..EPOCHS_MAX).rev() {
+            self.forget_in_views(&mut state, &forget).await?;
+            self.settle(&mut state).await?;
+            // A view that has followed its inputs, and has rows left, gives them up with the next epoch.
+            match self.nothing_left(&state, &forget).await {
+                Err(error) if left == 0 => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Query => {}
+                Err(error) => return Err(error),
+                Ok(()) => break,
+            }
+        }
+        if let Some(task) = state.maintenance.take() {
+            // What it merges may be of files with the rows.
+            let _ = task.await;
+        }
         let after = self.rows_by_table(&state);
         let less = |(name, (_, rows)): (TableName, (String, u64))| {
             let now = after.get(&name).map_or(0, |(_, rows)| *rows);
@@ -121,15 +136,30 @@ impl Engine {
                 .inputs
                 .iter()
                 .find(|input| published.tables.get(*input).is_some_and(|at| at.totals.expired > 0));
-            if let (Shape::Merge { retracts: false, .. }, Some(input)) = (&slot.view.shape, expired)
+            let reads_stream = slot.view.inputs.iter().any(|input| state.graph.sources.contains_key(input));
+            if reads_stream
+                && slot.view.schema.index_of(column).is_err()
+                && is_untraced(state.graph.slots.values(), name, column)
+            {
+                return Err(Error::new(ErrorKind::Definition, format!("records of {name} cannot be told by {column}"))
+                    .with_detail("a view above it makes that column of a UNION or an UNNEST, or of another table, too")
+                    .with_hint(format!("show {column} in a view that reads {name} row by row")));
+            }
+            let stays = matches!(slot.view.shape, Shape::Linear { .. } | Shape::Merge { retracts: false, .. });
+            if let (true, Some(input)) = (stays, expired)
+                && way(&slot.view, column, above) == Way::Follows
                 && !slot.view.definition.options.ignores_expired
             {
                 return Err(Error::new(
                     ErrorKind::Definition,
                     format!("{name} cannot forget: rows of {input} have expired"),
                 )
-                .with_detail("rows cannot be taken off all of its aggregates, and its groups cannot be computed anew")
-                .with_hint("WITH (expired_inputs = 'ignore') in its definition computes them from what is left"));
+                .with_detail(format!(
+                    "it does not show {column}, and what it made of those rows cannot be found, or not be taken off"
+                ))
+                .with_hint(format!(
+                    "let it show {column}; or WITH (expired_inputs = 'ignore') in its definition leaves those alone"
+                )));
             }
         }
         Ok(())
@@ -187,7 +217,7 @@ impl Engine {
     async fn nothing_left(&self, state: &State, forget: &Forget) -> Result<()> {
         let published = Arc::clone(&self.published.borrow());
         for (name, at) in &published.tables {
-            if state.definitions.objects.get(name).is_none()
+            if !state.definitions.objects.contains_key(name)
                 && !state.graph.slots.keys().any(|view| view.quarantine() == *name)
             {
                 continue;
@@ -268,13 +298,13 @@ impl Engine {
     }
 
     /// Is it time to look whether bytes are gone? Once told, it is for a while not.
-    pub(super) fn is_look_due(&self, state: &mut State) -> bool {
+    pub(super) async fn is_look_due(&self, state: &mut State) -> Result<bool> {
         let now_us = self.clock.now_us();
-        let due = state.look_us.is_some_and(|at| at <= now_us);
-        if due {
-            state.look_us = Some(now_us + LOOK_AGAIN_US);
+        if state.look_us.is_none_or(|at| at > now_us) {
+            return Ok(false);
         }
-        due
+        state.look_us = self.load_look_us().await?.map(|at| at.max(now_us + LOOK_AGAIN_US));
+        Ok(state.look_us.is_some())
     }
 }
 

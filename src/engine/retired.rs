@@ -75,7 +75,10 @@ pub(super) fn replaced(
 /// What is defined no more: kept for a while, and not gone back to.
 pub(super) fn dropped(old: &Graph, new: &Graph, now_us: i64) -> Vec<Retired> {
     let is_gone = |(name, object): &(&TableName, &Object)| {
-        !new.definitions.objects.contains_key(*name) && object.kind != Kind::Source && !object.location.is_empty()
+        // A reference table whose file is another one has another table.
+        let moved = |new: &Object| object.kind == Kind::Table && new.location != object.location;
+        let gone = new.definitions.objects.get(*name).is_none_or(moved);
+        gone && object.kind != Kind::Source && !object.location.is_empty()
     };
     let objects = old.definitions.objects.iter().filter(is_gone);
     let retired = objects.map(|(name, object)| Retired {

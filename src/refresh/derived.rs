@@ -62,8 +62,27 @@ fn origin(plan: &LogicalPlan, at: usize, input: &TableName) -> Option<Expr> {
         LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) | LogicalPlan::Sort(_) => {
             origin(plan.inputs()[0], at, input)
         }
+        LogicalPlan::Join(join) => match at.checked_sub(join.left.schema().fields().len()) {
+            None => origin(&join.left, at, input),
+            Some(at) => origin(&join.right, at, input),
+        },
         _ => None,
     }
+}
+
+/// A row-by-row view above `table` shows the column, and it is not known what that is over `table`.
+pub fn is_untraced<'a>(
+    slots: impl Iterator<Item = &'a Arc<ViewSlot>> + Clone,
+    table: &TableName,
+    column: &str,
+) -> bool {
+    slots.clone().filter(|slot| slot.view.inputs.contains(table)).any(|slot| match &slot.view.shape {
+        Shape::Linear { plan, .. } if slot.view.schema.index_of(column).is_ok() => {
+            over_input(plan, table, &plain(column)).is_none()
+        }
+        Shape::Linear { .. } => is_untraced(slots.clone(), &slot.view.name, column),
+        _ => false,
+    })
 }
 
 /// The expression with each column replaced; `None` where one cannot be.

@@ -8,17 +8,19 @@
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
+use datafusion::common::Column;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::logical_plan::{Aggregate, EmptyRelation};
+use datafusion::logical_expr::logical_plan::EmptyRelation;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use crate::epoch::Epoch;
 use crate::error::{Error, ErrorKind, Result};
 use crate::refresh::classify::Shape;
+use crate::refresh::compile::CompiledView;
 use crate::refresh::execute::{collect, conform};
 use crate::refresh::keyed::shown_key;
-use crate::refresh::merge::{Merge, Taken};
+use crate::refresh::merge::{Merge, Merged, Taken};
 use crate::refresh::pass::ViewSlot;
 use crate::refresh::restrict::Keys;
 use crate::refresh::retention::{Fate, Retention, column_of};
@@ -71,9 +73,7 @@ impl Expiry<'_> {
     /// `Storage`, `Corrupt`.
     pub async fn run(&self, snapshot: &Snapshot, epoch: Epoch) -> Result<Expired> {
         let expired = match &self.slot.view.shape {
-            Shape::Merge { plan, aggregate, having, .. } => {
-                self.groups(snapshot, epoch, plan, aggregate, *having).await?
-            }
+            Shape::Merge { .. } => self.groups(snapshot, epoch).await?,
             _ => self.files(snapshot, epoch).await?,
         };
         let commit = Commit { data_change: true, expiry: true, operation: "DELETE", ..expired.commit };
@@ -121,25 +121,52 @@ impl Expiry<'_> {
         Ok(LogicalPlanBuilder::scan("__stored", provider_as_source(provider), None)?)
     }
 
-    async fn groups(
-        &self,
-        snapshot: &Snapshot,
-        epoch: Epoch,
-        plan: &LogicalPlan,
-        aggregate: &Aggregate,
-        having: bool,
-    ) -> Result<Expired> {
-        let view = &self.slot.view;
-        let shown = shown_key(plan).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, format!("{} expires by a key that it does not show", view.name))
-        })?;
+    async fn groups(&self, snapshot: &Snapshot, epoch: Epoch) -> Result<Expired> {
         if !self.is_due(snapshot) {
             return Ok(Expired::default());
         }
-        let columns = shown.iter().map(|at| datafusion::common::Column::from_name(view.schema.field(*at).name()));
-        let rows =
-            self.scan(snapshot, None)?.filter(self.retention.expired(column_of(self.retention), self.cutoff_us))?;
-        let rows = rows.project(columns.map(Expr::Column))?.limit(0, Some(GROUPS_MAX))?.build()?;
+        let which = self.retention.expired(column_of(self.retention), self.cutoff_us);
+        let groups = Groups { storage: self.storage, state: self.state, view: &self.slot.view };
+        let (merged, rows) = groups.take(snapshot, epoch, which, Some(GROUPS_MAX), false).await?;
+        let commit = Commit { add: merged.add, remove: merged.remove, ..Commit::default() };
+        Ok(Expired { rows: rows as u64, commit, more: rows >= GROUPS_MAX })
+    }
+}
+
+/// Groups of a view that is kept by merging, to be taken out with their state.
+#[derive(Debug)]
+pub struct Groups<'a> {
+    /// The lake.
+    pub storage: &'a dyn Storage,
+    /// Functions and runtime.
+    pub state: &'a SessionState,
+    /// The view.
+    pub view: &'a CompiledView,
+}
+
+impl Groups<'_> {
+    /// Take out the groups, `most` of them at most, whose rows satisfy a condition over the view's columns: what is to be committed, and how
+    /// many they are. `shown`: give the change of the view's rows, too.
+    ///
+    /// # Errors
+    /// `Storage`, `Corrupt`; `Internal` for a view of another shape.
+    pub async fn take(
+        &self,
+        snapshot: &Snapshot,
+        epoch: Epoch,
+        which: Expr,
+        most: Option<usize>,
+        shown: bool,
+    ) -> Result<(Merged, usize)> {
+        let view = self.view;
+        let (Shape::Merge { plan, aggregate, having, .. }, Some(key)) = (&view.shape, shown_key(view.shape.plan()))
+        else {
+            return Err(Error::new(ErrorKind::Internal, format!("{} shows no groups", view.name)));
+        };
+        let columns = key.iter().map(|at| Column::from_name(view.schema.field(*at).name()));
+        let provider = provider_as_source(self.storage.provider(snapshot, None));
+        let rows = LogicalPlanBuilder::scan("__stored", provider, None)?.filter(which)?;
+        let rows = rows.project(columns.map(Expr::Column))?.limit(0, most)?.build()?;
         let batches = collect(self.state, rows).await?;
         let keys = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
             let types = aggregate.schema.fields().iter();
@@ -149,15 +176,13 @@ impl Expiry<'_> {
         });
         let keys = keys.collect::<Result<Vec<_>>>()?;
         if keys.is_empty() {
-            return Ok(Expired::default());
+            return Ok((Merged::default(), 0));
         }
         let keys = Keys::all(&keys)?;
         let rows = keys.len();
-        let merge = Merge { storage: self.storage, state: self.state, view, plan, aggregate, having };
+        let merge = Merge { storage: self.storage, state: self.state, view, plan, aggregate, having: *having };
         let nothing = EmptyRelation { produce_one_row: false, schema: Arc::clone(aggregate.input.schema()) };
         let taken = Taken::OfKeys(keys, LogicalPlan::EmptyRelation(nothing));
-        let merged = merge.run(snapshot, epoch, taken, false).await?;
-        let commit = Commit { add: merged.add, remove: merged.remove, ..Commit::default() };
-        Ok(Expired { rows: rows as u64, commit, more: rows >= GROUPS_MAX })
+        Ok((merge.run(snapshot, epoch, taken, shown).await?, rows))
     }
 }

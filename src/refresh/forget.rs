@@ -5,6 +5,7 @@
 //!   view of a stream, row by row    what the view above makes the column of, or      ├─▶ rewritten files, and the rows
 //!                                   _payload ─▶ records whose JSON has the value     │
 //!   quarantine                      either                                           ┘    that went: the views' change
+//!   groups by the column            its groups with the value, with their state
 //!   any other view                  follows what went from its inputs, as always
 //! ```
 //!
@@ -23,7 +24,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::epoch::{Epoch, Forget};
@@ -32,6 +33,7 @@ use crate::refresh::classify::Shape;
 use crate::refresh::compile::CompiledView;
 use crate::refresh::execute::{collect, conform};
 use crate::refresh::identity::{IDENTITY, identities};
+use crate::refresh::keyed::shown_key;
 use crate::refresh::prune::{KeyColumn, may_hold};
 use crate::storage::{DataFile, Snapshot, Storage};
 
@@ -41,24 +43,37 @@ const PAYLOAD: &str = "_payload";
 /// How a view forgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Its own rows with the value go.
+    /// Its own rows with the value go, where it cannot follow its inputs, or they have nothing to be followed.
     Own,
+    /// Its groups with the value go, with their state: the column is one of those that it groups by.
+    Groups,
     /// It follows what goes from its inputs.
     Follows,
     /// It can do neither.
     Refused,
 }
 
+/// Can it follow rows that go from its inputs?
+pub fn follows(view: &CompiledView) -> bool {
+    view.definition.options.unique_key.is_empty() && !view.expectations.removes()
+}
+
 /// How this view forgets rows of `column`; `above`: the views above it show that column, as an expression over it. Pure.
 pub fn way(view: &CompiledView, column: &str, above: bool) -> Way {
-    let follows = view.definition.options.unique_key.is_empty() && !view.expectations.removes();
     match &view.shape {
         Shape::Linear { .. } if above || shows(&view.schema, column).is_some() || payload(&view.schema).is_some() => {
             Way::Own
         }
-        Shape::Linear { .. } if !follows => Way::Refused,
+        Shape::Linear { .. } if !follows(view) => Way::Refused,
+        Shape::Merge { having: false, plan, .. } if groups_by(plan, view, column) => Way::Groups,
         _ => Way::Follows,
     }
+}
+
+/// Is the column one of those that a view groups by, and shows?
+fn groups_by(plan: &LogicalPlan, view: &CompiledView, column: &str) -> bool {
+    let key = shown_key(plan).unwrap_or_default();
+    shows(&view.schema, column).is_some_and(|at| key.contains(&at))
 }
 
 /// Where the column is shown as a plain value.
@@ -185,7 +200,8 @@ impl<'a> Matcher<'a> {
             return false;
         }
         match serde_json::from_slice::<serde_json::Value>(record) {
-            Ok(serde_json::Value::Object(fields)) => match fields.get(self.column) {
+            // What the views above make of a record says whose it is, where they do.
+            Ok(serde_json::Value::Object(fields)) if self.above.is_empty() => match fields.get(self.column) {
                 Some(serde_json::Value::String(text)) => text == self.value,
                 Some(serde_json::Value::Number(number)) => number.to_string() == self.value,
                 _ => false,
@@ -278,7 +294,7 @@ mod tests {
 
     fn mask(schema: &Schema, column: &str, value: &str, batch: &RecordBatch) -> Option<BooleanArray> {
         let forget = Forget { column: column.into(), value: value.into() };
-        let state = datafusion::prelude::SessionContext::new().state();
+        let state = datafusion::execution::SessionStateBuilder::new().with_default_features().build();
         let matcher = Matcher::new(&state, &Arc::new(schema.clone()), &forget, vec![]).unwrap();
         matcher.map(|matcher| matcher.mask(batch).unwrap())
     }

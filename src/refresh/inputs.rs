@@ -52,13 +52,13 @@ pub(super) async fn change_of(pass: &Pass, input: &TableName, frontier: u64) -> 
     }
     if let Some(committed) = pass.committed(input) {
         let state = committed.wait().await.as_ref().map_err(Clone::clone)?;
-        return change_between(pass, &state.location, seen, state.version).await;
+        return change_between(pass, &state.location, seen, state.version, frontier == 0).await;
     }
     match current(pass, input) {
         Some((location, version)) => {
             match pass.recent.get(input).filter(|recent| recent.from == seen && recent.to == version) {
                 Some(recent) => Ok(recent.change.clone()),
-                None => change_between(pass, &location, seen, version).await,
+                None => change_between(pass, &location, seen, version, frontier == 0).await,
             }
         }
         None => Ok(Change::Nothing),
@@ -73,13 +73,19 @@ pub(super) fn current(pass: &Pass, input: &TableName) -> Option<(String, Version
     pass.before(input).map(|state| (state.location.clone(), state.version))
 }
 
-pub(super) async fn change_between(pass: &Pass, location: &str, from: Version, to: Version) -> Result<Change> {
+/// What came and went. `fresh`: to whoever has seen nothing yet, everything that is there has come.
+pub(super) async fn change_between(
+    pass: &Pass,
+    location: &str,
+    from: Version,
+    to: Version,
+    fresh: bool,
+) -> Result<Change> {
     if from == to {
         return Ok(Change::Nothing);
     }
     let snapshot = pass.storage.snapshot(location, Some(to)).await?;
-    // Version 0 is the empty table: everything has come since.
-    if from == 0 {
+    if from == 0 && fresh {
         let added = snapshot.files.to_vec();
         return Ok(if added.is_empty() { Change::Nothing } else { Change::Inserted(Rows::Files(snapshot, added)) });
     }

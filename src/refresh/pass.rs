@@ -376,7 +376,8 @@ pub fn facts_path(epoch: Epoch, view: &TableName) -> String {
     format!("{FACTS}/{epoch:020}-{view}.json")
 }
 
-fn version_of(committed: Committed) -> Version {
+/// The version that a commit has made, or found.
+pub fn version_of(committed: Committed) -> Version {
     match committed {
         Committed::Now(version) | Committed::Already(version) => version,
     }

@@ -14,7 +14,6 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::logical_plan::Aggregate;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use crate::epoch::{Epoch, RefreshFacts, Version};
@@ -27,20 +26,20 @@ use crate::refresh::classify::{Shape, moves_anywhere};
 use crate::refresh::cost::opened;
 use crate::refresh::derived::derived;
 use crate::refresh::execute::{bound_now, collect, conform, stream};
-use crate::refresh::forget::{Way, way};
+use crate::refresh::forget::{Way, follows, way};
 use crate::refresh::inputs::{Which, change_between, change_of, input_rows};
 use crate::refresh::keyed::{shown_key, topmost};
 use crate::refresh::layout::KEYED_FILE_ROWS_MAX;
 use crate::refresh::merge::{Merge, Taken};
-use crate::refresh::pass::{Pass, ViewSlot, facts_path, inserted};
+use crate::refresh::pass::{Pass, ViewSlot, facts_path, inserted, version_of};
 use crate::refresh::plan::{Expired, Prefer, RefreshPlan, Situation, choose, or_full};
 use crate::refresh::replace::Replacement;
 use crate::refresh::restrict::{Keys, Moment, Restriction};
-use crate::refresh::retention::{Retention, kept_rows, would_lose};
+use crate::refresh::retention::would_lose;
 use crate::refresh::rewrite::{at, delta};
 use crate::refresh::unique::UniqueIndex;
 use crate::refresh::weighted::{Moved, consolidate, weigh};
-use crate::storage::{DataFile, Snapshot};
+use crate::storage::{Commit, DataFile, Snapshot};
 
 /// Rows that a full refresh stages at a time.
 const FULL_CHUNK_ROWS_MAX: usize = 524_288;
@@ -96,13 +95,23 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
     let before = state.map_or(0, |state| state.version);
     let frontier = state.map_or(0, |state| state.frontier);
     if snapshot.epoch >= pass.record.epoch {
-        return landed(pass, slot, &snapshot, before, facts).await;
+        return landed(pass, slot, before, facts).await;
     }
     let refresh = ViewRefresh { pass, slot, snapshot: &snapshot, before, frontier };
     if let Some(forget) = &pass.record.forget {
         let above = derived(pass.slots.iter(), &view.name, &forget.column);
-        if way(view, &forget.column, !above.is_empty()) == Way::Own {
-            return refresh.forget(forget, above, facts).await;
+        let way = way(view, &forget.column, !above.is_empty());
+        // A view that is new reads what has forgotten already.
+        if frontier > 0 && matches!(way, Way::Own | Way::Groups) {
+            if frontier != pass.previous.epoch {
+                return Err(Error::new(ErrorKind::Query, format!("{} has not followed its inputs yet", view.name))
+                    .with_hint("mend it, and ask again"));
+            }
+            match way {
+                Way::Groups => return refresh.forget_groups(forget, facts).await,
+                _ if !follows(view) || refresh.rests().await? => return refresh.forget(forget, above, facts).await,
+                _ => {}
+            }
         }
     }
     let Decision { changes, plan, keys } = refresh.decide().await?;
@@ -129,13 +138,7 @@ pub async fn compute(pass: &Pass, slot: &ViewSlot, facts: &mut RefreshFacts) -> 
 }
 
 /// The epoch is in the table already: a crash came between its commit and the publication.
-async fn landed(
-    pass: &Pass,
-    slot: &ViewSlot,
-    snapshot: &Snapshot,
-    before: Version,
-    facts: &mut RefreshFacts,
-) -> Result<Work> {
+async fn landed(pass: &Pass, slot: &ViewSlot, before: Version, facts: &mut RefreshFacts) -> Result<Work> {
     let kept = pass.storage.get(&facts_path(pass.record.epoch, &slot.view.name)).await;
     match kept {
         Ok(bytes) => *facts = serde_json::from_slice(&bytes)?,
@@ -146,9 +149,12 @@ async fn landed(
         Err(error) => return Err(error),
     }
     facts.reason = format!("{} (committed before a restart)", facts.reason);
-    let change = change_between(pass, &slot.location, before, snapshot.version).await?;
+    // Rows may have expired since, in a commit of its own.
+    let commit = Commit { epoch: Some(pass.record.epoch), ..Commit::default() };
+    let version = version_of(pass.storage.commit(&slot.location, commit).await?);
+    let change = change_between(pass, &slot.location, before, version, false).await?;
     facts.rows_out = change.rows();
-    Ok(Work { before, already: Some(snapshot.version), touches: true, change, ..Work::default() })
+    Ok(Work { before, already: Some(version), touches: true, change, ..Work::default() })
 }
 
 /// Which rows a merge takes.
@@ -236,23 +242,6 @@ impl ViewRefresh<'_> {
             }
             _ => Ok(Decision { changes, plan, keys: None }),
         }
-    }
-
-    /// What a recompute would lose, unless the definition says that it may.
-    fn expired(&self) -> Option<Expired<'_>> {
-        let view = &self.slot.view;
-        let expired = |name: &TableName| self.pass.before(name).is_some_and(|state| state.totals.expired > 0);
-        if view.definition.options.ignores_expired {
-            return None;
-        }
-        let input = view.inputs.iter().find(|input| expired(input)).map(Expired::Input);
-        input.or_else(|| self.expired_us().map(|_| Expired::Own))
-    }
-
-    /// Rows of the view from before this have expired: no change can touch them any more.
-    fn expired_us(&self) -> Option<(&Retention, i64)> {
-        let state = self.pass.before(&self.slot.view.name).filter(|state| state.location == self.slot.location)?;
-        Some((self.slot.view.retention.as_ref()?, state.totals.expired_us?))
     }
 
     /// The operator whose keys tell what a change touches, where the view shows them.
@@ -383,20 +372,6 @@ impl ViewRefresh<'_> {
         Ok(Work { before: self.before, touches, add: merged.add, remove: merged.remove, change, ..Work::default() })
     }
 
-    /// Rows of an aggregate's input as a plan, without those of groups that have expired.
-    fn of_living(&self, aggregate: &Aggregate, rows: Vec<RecordBatch>) -> Result<Option<LogicalPlan>> {
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let plan = Moved { batches: weigh(&rows, 1)?, inserts: true }.leaf(aggregate.input.schema())?.plan;
-        Ok(Some(match self.expired_us() {
-            Some((retention, cutoff_us)) if let Some(key) = retention.key => {
-                kept_rows(plan, retention, &aggregate.group_expr[key], cutoff_us)?
-            }
-            _ => plan,
-        }))
-    }
-
     async fn recompute(&self, facts: &mut RefreshFacts) -> Result<Work> {
         match &self.slot.view.shape {
             Shape::Linear { .. } => self.append(None, facts).await,
@@ -406,7 +381,7 @@ impl ViewRefresh<'_> {
     }
 
     /// Some other view of this epoch reads this one.
-    fn has_readers(&self) -> bool {
+    pub(super) fn has_readers(&self) -> bool {
         self.pass.slots.iter().any(|slot| slot.view.inputs.contains(&self.slot.view.name))
     }
 

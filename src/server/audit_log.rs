@@ -174,10 +174,14 @@ fn readable(sql: &str) -> String {
     let tokens = tokens.into_iter().filter(|(token, _)| !matches!(token, Token::Whitespace(_))).collect::<Vec<_>>();
     let of_user = matches!(&*tokens, [(verb, _), (what, _), ..]
         if is_word(verb, &["CREATE", "ALTER"]) && is_word(what, &["USER"]));
-    let forgets = tokens.first().is_some_and(|(verb, _)| is_word(verb, &["FORGET"]));
+    let forgets = tokens.iter().any(|(word, _)| is_word(word, &["FORGET"]));
+    let names =
+        |token: &Token| !matches!(token, Token::Word(_) | Token::Comma | Token::Eq | Token::LParen | Token::RParen);
     let mut out = sql.to_string();
-    for pair in tokens.windows(2).rev().filter(|pair| forgets && pair[0].0 == Token::Eq) {
-        out.replace_range(pair[1].1.clone(), "'***'");
+    for pair in tokens.windows(2).rev().filter(|_| forgets) {
+        if names(&pair[1].0) && !is_word(&pair[0].0, &["COMMENT"]) {
+            out.replace_range(pair[1].1.clone(), "'***'");
+        }
     }
     for pair in tokens.windows(2).rev().filter(|_| of_user) {
         if is_word(&pair[0].0, &["PASSWORD"]) {
@@ -207,6 +211,7 @@ mod tests {
             ("ALTER USER a PASSWORD", "ALTER USER a PASSWORD"),
             ("CREATE USER a PASSWORD secret ROLE b", "CREATE USER a PASSWORD '***' ROLE b"),
             ("forget where user_id = 'u17' comment 'a ticket'", "forget where user_id = '***' comment 'a ticket'"),
+            ("FORGET WHERE user_id == 'u17'", "FORGET WHERE user_id '***' '***'"),
             ("SELECT 'password', password FROM t", "SELECT 'password', password FROM t"),
             ("CREATE USER a PASSWORD 'secret", "(not readable)"),
         ] {

@@ -83,7 +83,9 @@ async fn checkpoint(
         None => log::checkpoint_version(&storage.store, location).await?.unwrap_or(0),
     };
     upkeep.checkpoint = Some(last);
-    let asked = options.checkpoint_from.is_some_and(|from| last < from && snapshot.version >= from);
+    let asked = options
+        .checkpoint_from
+        .is_some_and(|from| snapshot.version >= from && upkeep.verified.is_none_or(|at| at < from));
     if !asked && snapshot.version < last + storage.options.checkpoint_commits_max {
         return Ok(None);
     }

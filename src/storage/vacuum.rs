@@ -142,7 +142,7 @@ pub(crate) async fn left_of(
         Some(folder) => list_old(storage, folder, before_ms).await?,
         None => Vec::new(),
     };
-    if version < Version::MAX && !left.is_empty() {
+    if version < Version::MAX && !(left.is_empty() && states.is_empty()) {
         let snapshot = storage.newest(location).await?;
         let named: HashSet<&str> = snapshot.files.iter().map(|file| name(&file.path)).collect();
         let newest = format!("-{:020}.parquet", snapshot.epoch);

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, cast, lit};
 
 use crate::epoch::{Forget, RefreshFacts};
 use crate::error::Result;
@@ -12,6 +13,7 @@ use crate::refresh::change::{Change, Rows};
 use crate::refresh::classify::plain;
 use crate::refresh::derived::derived;
 use crate::refresh::execute::collect;
+use crate::refresh::expire::Groups;
 use crate::refresh::forget::Matcher;
 use crate::refresh::identity::{IDENTITY, identities};
 use crate::refresh::inputs::{change_between, change_of};
@@ -48,6 +50,36 @@ impl ViewRefresh<'_> {
         Ok(work)
     }
 
+    /// Nothing has come to its inputs, and nothing has gone.
+    pub(in crate::refresh) async fn rests(&self) -> Result<bool> {
+        for input in &self.slot.view.inputs {
+            if !matches!(change_of(self.pass, input, self.frontier).await?, Change::Nothing) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Take groups out of the view, whatever is left of what they were made of.
+    pub(in crate::refresh) async fn forget_groups(&self, forget: &Forget, facts: &mut RefreshFacts) -> Result<Work> {
+        facts.mode = "replace_keys".into();
+        facts.reason = format!("rows were forgotten, by {}", forget.column);
+        let groups = Groups { storage: self.pass.storage.as_ref(), state: &self.pass.base, view: &self.slot.view };
+        let which = cast(plain(&forget.column), DataType::Utf8).eq(lit(forget.value.clone()));
+        let epoch = self.pass.record.epoch;
+        let (merged, rows) = groups.take(self.snapshot, epoch, which, None, self.has_readers()).await?;
+        facts.rows_in = rows as u64;
+        let mut work = Work::nothing(self.before);
+        work.touches = !merged.remove.is_empty();
+        work.change = match merged.change {
+            Some((added, removed)) => Change::of(added, removed),
+            None if work.touches => Change::Committed,
+            None => Change::Nothing,
+        };
+        (work.add, work.remove) = (merged.add, merged.remove);
+        Ok(work)
+    }
+
     /// The records that the inputs have forgotten in this epoch.
     async fn forgotten_records(&self) -> Result<HashSet<u128>> {
         let mut records = HashSet::new();
@@ -56,7 +88,8 @@ impl ViewRefresh<'_> {
             if let (Change::Committed, Some(marks)) = (&change, self.pass.marks.get(input)) {
                 let at = marks.committed.wait().await.as_ref().map_err(Clone::clone)?;
                 change =
-                    change_between(self.pass, &at.location, self.pass.seen(input, self.frontier)?, at.version).await?;
+                    change_between(self.pass, &at.location, self.pass.seen(input, self.frontier)?, at.version, false)
+                        .await?;
             }
             let Change::Changed { added, removed } = change else { continue };
             records.extend(self.identities(&removed).await?);

@@ -48,7 +48,7 @@ fn records(from: usize, count: usize) -> Vec<String> {
             3 => format!(r#"{{"user":"{user}","shop":"#),
             _ => format!(
                 r#"{{"id":"e{}","user":"{user}","shop":"S{}","n":{n}}}"#,
-                if n % 7 == 0 { n.saturating_sub(5) } else { n },
+                if n.is_multiple_of(7) { n.saturating_sub(5) } else { n },
                 n % 3
             ),
         }
@@ -267,4 +267,80 @@ async fn what_cannot_be_forgotten_is_refused_and_nothing_is_done() {
     assert!(error.message().contains("gold.by_shop does not follow"), "{error}");
     assert_eq!(contents(&lake).await, before);
     assert_eq!(lake.query("SELECT count(*) FROM system.forgotten").await, ["0"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_of_a_user_go_also_where_what_they_were_made_of_has_expired() {
+    let clock = Clock::fixed(1_763_600_400_000_000);
+    let lake = open(Arc::new(object_store::memory::InMemory::new()), Arc::default(), &clock, 3_600_000).await;
+    for sql in [
+        "CREATE TABLE s.t (user_id VARCHAR, at TIMESTAMPTZ, n BIGINT)",
+        "CREATE MATERIALIZED VIEW s.recent WITH (retention = '1 hour', retention_by = 'at') AS SELECT * FROM s.t",
+        "CREATE MATERIALIZED VIEW s.by_user AS SELECT user_id, count(*) AS c, sum(n) AS n FROM s.recent GROUP BY user_id",
+        "CREATE MATERIALIZED VIEW s.users AS SELECT count(*) AS users, sum(c) AS c FROM s.by_user",
+        "CREATE MATERIALIZED VIEW s.total AS SELECT sum(n) AS n FROM s.recent",
+        "INSERT INTO s.t VALUES ('a', '2025-11-20T01:00:00Z', 1), ('b', '2025-11-20T01:00:00Z', 2)",
+    ] {
+        lake.query(sql).await;
+    }
+    clock.set(clock.now_us() + 7_200_000_000);
+    lake.query("INSERT INTO s.t VALUES ('a', '2025-11-20T02:59:00Z', 10), ('b', '2025-11-20T02:59:00Z', 20)").await;
+    assert_eq!(lake.query("SELECT count(*) FROM s.recent").await, ["2"]);
+    assert_eq!(lake.query("SELECT * FROM s.users").await, ["2|4"]);
+    lake.query("FORGET WHERE user_id = 'a'").await;
+    assert_eq!(lake.query("SELECT * FROM s.by_user").await, ["b|2|22"]);
+    assert_eq!(lake.query("SELECT * FROM s.users").await, ["1|2"]);
+    // A sum that does not show the user keeps what has expired, and nothing else of them.
+    assert_eq!(lake.query("SELECT * FROM s.total").await, ["23"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_follow_what_goes_beside_them() {
+    let lake = open(Arc::new(object_store::memory::InMemory::new()), Arc::default(), &Clock::System, 3_600_000).await;
+    for sql in [
+        "CREATE TABLE s.orders (user_id VARCHAR, shop VARCHAR)",
+        "CREATE TABLE s.people (user_id VARCHAR, name VARCHAR, referrer VARCHAR)",
+        "CREATE MATERIALIZED VIEW s.by_shop AS SELECT shop, count(*) AS n FROM s.orders GROUP BY shop",
+        "CREATE MATERIALIZED VIEW s.o AS SELECT o.user_id, b.n FROM s.orders AS o JOIN s.by_shop AS b ON o.shop = b.shop",
+        "CREATE MATERIALIZED VIEW s.r AS SELECT a.user_id, b.name FROM s.people AS a JOIN s.people AS b ON a.referrer = b.user_id",
+        "INSERT INTO s.orders VALUES ('u17', 'x'), ('u18', 'x'), ('u18', 'y')",
+        "INSERT INTO s.people VALUES ('u17', 'Seventeen', 'u18'), ('u18', 'Eighteen', 'u17'), ('u19', 'Nineteen', 'u18')",
+        "FORGET WHERE user_id = 'u17'",
+    ] {
+        lake.query(sql).await;
+    }
+    assert_eq!(lake.query("SELECT * FROM s.o ORDER BY 1, 2").await, ["u18|1", "u18|1"]);
+    assert_eq!(lake.query("SELECT * FROM s.r ORDER BY 1").await, ["u19|Eighteen"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_is_told_by_what_silver_makes_of_it() {
+    let lake = open(Arc::new(object_store::memory::InMemory::new()), Arc::default(), &Clock::System, 3_600_000).await;
+    let objects = [
+        "CREATE EXTERNAL TABLE raw.events STORED AS JSONL LOCATION '/nowhere'",
+        "CREATE TABLE ref.shops (shop VARCHAR, city VARCHAR)",
+        "CREATE MATERIALIZED VIEW bronze.events AS SELECT _payload AS body FROM raw.events",
+        "CREATE MATERIALIZED VIEW silver.events AS SELECT lower(e['user_id']) AS user_id, s.city FROM (
+           SELECT from_json(body, 'user_id VARCHAR, shop VARCHAR') AS e FROM bronze.events) AS d
+         INNER JOIN ref.shops AS s ON e['shop'] = s.shop",
+    ];
+    let objects = objects.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
+    lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+    lake.query("INSERT INTO ref.shops VALUES ('x', 'Pune')").await;
+    lake.source.push(vec![
+        r#"{"user_id":"U17","shop":"x"}"#.into(),
+        r#"{"user_id":"u17","shop":"nowhere"}"#.into(),
+        r#"{"user_id":"u18","shop":"x"}"#.into(),
+    ]);
+    lake.pass_until_idle().await;
+    lake.query("FORGET WHERE user_id = 'u17'").await;
+    assert_eq!(lake.query("SELECT user_id FROM silver.events").await, ["u18"]);
+    assert_eq!(lake.query("SELECT count(*) FROM bronze.events").await, ["1"]);
+    // Where it cannot be told, nothing is done.
+    let union = "CREATE MATERIALIZED VIEW silver.both AS
+        SELECT from_json(body, 'who VARCHAR')['who'] AS who FROM bronze.events UNION ALL SELECT shop FROM ref.shops";
+    lake.apply(union).await;
+    lake.pass_until_idle().await;
+    let error = lake.execute("FORGET WHERE who = 'u18'").await.unwrap_err();
+    assert!(error.message().contains("records of bronze.events cannot be told by who"), "{error}");
 }

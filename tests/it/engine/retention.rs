@@ -325,4 +325,12 @@ async fn a_retention_is_changed_in_place() {
     assert_eq!(lake.query("SELECT count(*) FROM s.recent").await, ["0"]);
     assert_eq!(lake.query(location).await, before);
     assert_eq!(lake.query("SELECT sum(c) FROM s.all_time").await, [rows.len().to_string()]);
+    // Longer again: what has expired does not come back in parts, and another column is none.
+    apply(&lake, &[&OBJECTS[1].replace("24 hours", "48 hours")]).await.unwrap();
+    insert(&lake, &[(500, 5, 1, 0), (501, 11, 1, 0)]).await;
+    assert_eq!(lake.query("SELECT id FROM s.recent").await, ["501"]);
+    assert_eq!(lake.query("SELECT sum(c) FROM s.all_time").await, [(rows.len() + 2).to_string()]);
+    let other = "CREATE MATERIALIZED VIEW s.recent WITH (retention = '24 hours', retention_by = 'then') AS SELECT id, at, n, shop FROM s.t";
+    let error = apply(&lake, &[other]).await.unwrap_err();
+    assert!(error.message().contains("no column"), "{error}");
 }
