@@ -146,38 +146,6 @@ impl Engine {
         Ok(())
     }
 
-    /// What has expired has done so by one column, and can be told by no other.
-    fn same_clock(&self, view: &CompiledView, old: &Definitions) -> Result<()> {
-        let expired = self.published.borrow().tables.get(&view.name).is_some_and(|at| at.totals.expired > 0);
-        let (Some(retention), Some(before), true) = (&view.retention, old.objects.get(&view.name), expired) else {
-            return Ok(());
-        };
-        let by = |parsed: Parsed| match parsed.statement {
-            Statement::CreateMaterializedView(view) => view.options.retention.map(|retention| retention.by),
-            _ => None,
-        };
-        let before_by = parser::parse_object_file(&before.sql, None).ok().and_then(|it| by(it.object));
-        match before_by.filter(|by| before.fingerprint == view.fingerprint && *by != retention.by) {
-            None => Ok(()),
-            Some(by) => {
-                Err(Error::new(ErrorKind::Definition, format!("{}: retention_by cannot be changed", view.name))
-                    .with_detail(format!("rows have expired by {by}"))
-                    .with_hint("DROP the view and make it again, if what is built on it may begin anew"))
-            }
-        }
-    }
-
-    /// An input of the view whose rows have expired, and which keeps its table.
-    fn expired_input<'a>(&self, view: &'a CompiledView, old: &Definitions, graph: &Graph) -> Option<&'a TableName> {
-        let published = self.published.borrow();
-        let expired = |name: &&TableName| published.tables.get(*name).is_some_and(|at| at.totals.expired > 0);
-        let stays = |name: &&TableName| match (graph.slots.get(*name), old.objects.get(*name)) {
-            (Some(slot), Some(object)) => slot.view.fingerprint == object.fingerprint,
-            _ => false,
-        };
-        view.inputs.iter().filter(stays).find(expired)
-    }
-
     /// Record a new graph, if it differs, and use it.
     pub(super) async fn install(&self, state: &mut State, mut graph: Graph) -> Result<()> {
         graph.definitions.number = state.definitions.number;

@@ -10,10 +10,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::engine::{Engine, State};
+use crate::catalog::definitions::Definitions;
+use crate::engine::{Engine, Graph, State};
 use crate::epoch::{EpochRecord, PublishedRecord, TableState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::TableName;
+use crate::parser::{self, Parsed, Statement};
+use crate::refresh::compile::CompiledView;
 use crate::refresh::expire::Expiry;
 use crate::refresh::pass::{FACTS, ViewSlot};
 use crate::refresh::retention::{Retention, would_lose};
@@ -123,6 +126,43 @@ impl Engine {
             }
         }
         Ok(false)
+    }
+
+    /// What has expired has done so by one column, and can be told by no other.
+    pub(super) fn same_clock(&self, view: &CompiledView, old: &Definitions) -> Result<()> {
+        let expired = self.published.borrow().tables.get(&view.name).is_some_and(|at| at.totals.expired > 0);
+        let (Some(retention), Some(before), true) = (&view.retention, old.objects.get(&view.name), expired) else {
+            return Ok(());
+        };
+        let by = |parsed: Parsed| match parsed.statement {
+            Statement::CreateMaterializedView(view) => view.options.retention.map(|retention| retention.by),
+            _ => None,
+        };
+        let before_by = parser::parse_object_file(&before.sql, None).ok().and_then(|it| by(it.object));
+        match before_by.filter(|by| before.fingerprint == view.fingerprint && *by != retention.by) {
+            None => Ok(()),
+            Some(by) => {
+                Err(Error::new(ErrorKind::Definition, format!("{}: retention_by cannot be changed", view.name))
+                    .with_detail(format!("rows have expired by {by}"))
+                    .with_hint("DROP the view and make it again, if what is built on it may begin anew"))
+            }
+        }
+    }
+
+    /// An input of the view whose rows have expired, and which keeps its table.
+    pub(super) fn expired_input<'a>(
+        &self,
+        view: &'a CompiledView,
+        old: &Definitions,
+        graph: &Graph,
+    ) -> Option<&'a TableName> {
+        let published = self.published.borrow();
+        let expired = |name: &&TableName| published.tables.get(*name).is_some_and(|at| at.totals.expired > 0);
+        let stays = |name: &&TableName| match (graph.slots.get(*name), old.objects.get(*name)) {
+            (Some(slot), Some(object)) => slot.view.fingerprint == object.fingerprint,
+            _ => false,
+        };
+        view.inputs.iter().filter(stays).find(expired)
     }
 
     /// Refuse to recompute views where that loses what they made of rows that their inputs have let expire. An input that is
