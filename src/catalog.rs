@@ -8,6 +8,7 @@ pub mod maintenance;
 mod memory;
 pub mod moment;
 mod numbered;
+pub mod on_read;
 mod optimizer;
 pub mod policy;
 pub mod principal;

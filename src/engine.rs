@@ -207,6 +207,8 @@ pub(crate) struct State {
     pub ahead: BTreeMap<TableName, JoinHandle<Result<Slice>>>,
     /// An epoch that is written down and not published.
     pub unfinished: Option<EpochRecord>,
+    /// The epoch that is being carried out again.
+    pub again: Option<Epoch>,
     /// When each view took part last, in microseconds since 1970 UTC.
     pub last_us: BTreeMap<TableName, i64>,
     /// Views that failed, with the epoch: they are tried again when something new has come.

@@ -10,13 +10,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::error::DataFusionError;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use futures::FutureExt;
 
+use crate::catalog::on_read::OnRead;
 use crate::catalog::system::Table;
 use crate::epoch::PublishedRecord;
 use crate::error::Result;
@@ -30,7 +27,11 @@ pub(super) fn versions(
     history: &[Arc<PublishedRecord>],
 ) -> Result<Arc<dyn TableProvider>> {
     let schema = rows(newest, &[])?.schema();
-    Ok(Arc::new(Versions { newest: Arc::clone(newest), history: history.to_vec(), schema }))
+    let (newest, history) = (Arc::clone(newest), history.to_vec());
+    Ok(OnRead::table(schema, move || {
+        let (newest, history) = (Arc::clone(&newest), history.clone());
+        async move { rows(&newest, &history) }.boxed()
+    }))
 }
 
 fn rows(newest: &PublishedRecord, history: &[Arc<PublishedRecord>]) -> Result<Arc<dyn TableProvider>> {
@@ -50,35 +51,6 @@ fn rows(newest: &PublishedRecord, history: &[Arc<PublishedRecord>]) -> Result<Ar
         .instant("published_at", lines.iter().map(|(record, ..)| Some(record.published_us)))
         .number("rows", lines.iter().map(|(.., state)| Some(state.rows)))
         .provider()
-}
-
-#[derive(Debug)]
-struct Versions {
-    newest: Arc<PublishedRecord>,
-    history: Vec<Arc<PublishedRecord>>,
-    schema: SchemaRef,
-}
-
-#[async_trait]
-impl TableProvider for Versions {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        let table = rows(&self.newest, &self.history).map_err(DataFusionError::from)?;
-        table.scan(state, projection, filters, limit).await
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! ```text
 //!   entries of a few seconds ─▶ one batch ─▶ one commit ─▶ <lake>/_flash/audit_log, partitioned by day
 //!                                                               ▲
-//!   SELECT .. FROM system.audit_log ─▶ Newest: the version of now, not that of the published epoch
+//!   SELECT .. FROM system.audit_log ─▶ OnRead: the version of now, not that of the published epoch
 //! ```
 //!
 //! Nothing deletes from it; a day that is not wanted any more is a folder. Its files are kept few as those of any table.
@@ -13,15 +13,14 @@ use std::sync::{Arc, LazyLock};
 use arrow::array::{Date32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::record_batch::RecordBatch;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::empty::EmptyTable;
+use futures::FutureExt;
 
+use crate::catalog::on_read::OnRead;
 use crate::engine::Engine;
 use crate::error::{ErrorKind, Result};
-use crate::storage::{Commit, Storage};
+use crate::storage::Commit;
 
 /// Where it is in the lake.
 pub(super) const LOCATION: &str = "_flash/audit_log";
@@ -117,48 +116,20 @@ impl Engine {
 
     /// The audit log as a table.
     pub(super) fn audit_log(&self) -> Arc<dyn TableProvider> {
-        Arc::new(Newest { storage: Arc::clone(&self.storage) })
-    }
-}
-
-/// The log as it is when it is read.
-#[derive(Debug)]
-struct Newest {
-    storage: Arc<dyn Storage>,
-}
-
-#[async_trait]
-impl TableProvider for Newest {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&SCHEMA)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> datafusion::common::Result<Vec<TableProviderFilterPushDown>> {
-        // They choose files; rows are judged above.
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        match self.storage.snapshot(LOCATION, None).await {
-            Ok(snapshot) => self.storage.provider(&snapshot, None).scan(state, projection, filters, limit).await,
-            // Nobody has done anything yet.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                Ok(Arc::new(EmptyExec::new(datafusion::common::project_schema(&SCHEMA, projection)?)))
+        let storage = Arc::clone(&self.storage);
+        OnRead::table(Arc::clone(&SCHEMA), move || {
+            let storage = Arc::clone(&storage);
+            async move {
+                match storage.snapshot(LOCATION, None).await {
+                    Ok(snapshot) => Ok(storage.provider(&snapshot, None)),
+                    // Nobody has done anything yet.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        Ok(Arc::new(EmptyTable::new(Arc::clone(&SCHEMA))) as Arc<dyn TableProvider>)
+                    }
+                    Err(error) => Err(error),
+                }
             }
-            Err(error) => Err(error.into()),
-        }
+            .boxed()
+        })
     }
 }

@@ -44,7 +44,8 @@ impl Engine {
             }
             // What has expired once does not come again with a longer retention.
             let cutoff_us = at.totals.expired_us.map_or(i64::MIN, |at| at).max(retention.cutoff_us(record.now_us));
-            match self.expire_view(slot, retention, cutoff_us, record, at).await {
+            let again = state.again == Some(record.epoch);
+            match self.expire_view(slot, retention, cutoff_us, at, again).await {
                 Ok(Some((now, rows, more))) => {
                     published.refreshes.entry(name.clone()).or_default().expired = rows;
                     published.tables.insert(name.clone(), now);
@@ -66,21 +67,22 @@ impl Engine {
     }
 
     /// Where the table stands afterwards, how many rows went, and whether there are more; `None`: nothing was to be done.
+    /// `again`: the epoch is being carried out again.
     async fn expire_view(
         &self,
         slot: &ViewSlot,
         retention: &Retention,
         cutoff_us: i64,
-        record: &EpochRecord,
         at: &TableState,
+        again: bool,
     ) -> Result<Option<(TableState, u64, bool)>> {
         let expiry = Expiry { storage: self.storage.as_ref(), state: &self.base, slot, retention, cutoff_us };
-        let path = format!("{FACTS}/{:020}-{}-expired.json", record.epoch, slot.view.name);
+        let path = format!("{FACTS}/{:020}-{}-expired.json", at.frontier, slot.view.name);
         for _ in 0..TRIES_MAX {
             let snapshot = self.storage.snapshot(&slot.location, None).await?;
-            let expired = expiry.run(&snapshot, record.epoch).await?;
+            let expired = expiry.run(&snapshot, at.frontier).await?;
             if expired.commit.remove.is_empty() {
-                let counted = self.counted(&path).await?;
+                let counted = if again { self.counted(&path).await? } else { None };
                 return Ok(counted.map(|rows| (after(at, &snapshot, rows, cutoff_us), rows, false)));
             }
             // Written first, so that it is known after a crash, too.

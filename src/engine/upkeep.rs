@@ -14,15 +14,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
-use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use futures::FutureExt;
 
 use crate::catalog::definitions::Definitions;
 use crate::catalog::forgotten::Forgotten;
 use crate::catalog::maintenance::Maintenance;
+use crate::catalog::on_read::OnRead;
 use crate::engine::{Engine, Graph, State, audit_log, forget, history, retired};
 use crate::epoch::{Epoch, PUBLISHED, PublishedRecord, Version};
 use crate::error::Result;
@@ -187,14 +185,20 @@ impl Engine {
 
     /// `system.maintenance`: as it is when it is read.
     pub(super) fn maintenance_table(&self) -> Result<Arc<dyn TableProvider>> {
-        let schema = Maintenance::default().table()?.schema();
-        Ok(Arc::new(Recorded { storage: Arc::clone(&self.storage), schema, what: What::Maintenance }))
+        let storage = Arc::clone(&self.storage);
+        Ok(OnRead::table(Maintenance::default().table()?.schema(), move || {
+            let storage = Arc::clone(&storage);
+            async move { Maintenance::load(storage.as_ref()).await?.table() }.boxed()
+        }))
     }
 
     /// `system.forgotten`: the same.
     pub(super) fn forgotten_table(&self) -> Result<Arc<dyn TableProvider>> {
-        let schema = Forgotten::default().table(0)?.schema();
-        Ok(Arc::new(Recorded { storage: Arc::clone(&self.storage), schema, what: What::Forgotten }))
+        let storage = Arc::clone(&self.storage);
+        Ok(OnRead::table(Forgotten::default().table(0)?.schema(), move || {
+            let storage = Arc::clone(&storage);
+            async move { Forgotten::load(storage.as_ref()).await?.table(storage.retention_ms() * 1_000) }.boxed()
+        }))
     }
 }
 
@@ -303,56 +307,6 @@ fn stale(folder: &str, names: Vec<String>, is_stale: impl Fn(Epoch) -> bool) -> 
     let epoch = |name: &String| name.get(..20).and_then(|digits| digits.parse::<Epoch>().ok());
     let names = names.into_iter().rev().filter(|name| epoch(name).is_some_and(&is_stale));
     names.take(RECORDS_DELETED_MAX).map(|name| format!("{folder}/{name}")).collect()
-}
-
-/// Records that are shown.
-#[derive(Debug)]
-enum What {
-    Maintenance,
-    Forgotten,
-}
-
-/// A record of the lake as it is when it is read.
-#[derive(Debug)]
-struct Recorded {
-    storage: Arc<dyn Storage>,
-    schema: SchemaRef,
-    what: What,
-}
-
-impl Recorded {
-    async fn table(&self) -> Result<Arc<dyn TableProvider>> {
-        let storage = self.storage.as_ref();
-        match self.what {
-            What::Maintenance => Maintenance::load(storage).await?.table(),
-            What::Forgotten => Forgotten::load(storage).await?.table(storage.retention_ms() * 1_000),
-        }
-    }
-}
-
-#[async_trait]
-impl TableProvider for Recorded {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        state: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
-        self.table()
-            .await
-            .map_err(datafusion::error::DataFusionError::from)?
-            .scan(state, projection, filters, limit)
-            .await
-    }
 }
 
 #[cfg(test)]
