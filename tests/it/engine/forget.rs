@@ -297,20 +297,27 @@ async fn groups_of_a_user_go_also_where_what_they_were_made_of_has_expired() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_follow_what_goes_beside_them() {
     let lake = open(Arc::new(object_store::memory::InMemory::new()), Arc::default(), &Clock::System, 3_600_000).await;
-    for sql in [
-        "CREATE TABLE s.orders (user_id VARCHAR, shop VARCHAR)",
-        "CREATE TABLE s.people (user_id VARCHAR, name VARCHAR, referrer VARCHAR)",
-        "CREATE MATERIALIZED VIEW s.by_shop AS SELECT shop, count(*) AS n FROM s.orders GROUP BY shop",
-        "CREATE MATERIALIZED VIEW s.o AS SELECT o.user_id, b.n FROM s.orders AS o JOIN s.by_shop AS b ON o.shop = b.shop",
-        "CREATE MATERIALIZED VIEW s.r AS SELECT a.user_id, b.name FROM s.people AS a JOIN s.people AS b ON a.referrer = b.user_id",
-        "INSERT INTO s.orders VALUES ('u17', 'x'), ('u18', 'x'), ('u18', 'y')",
-        "INSERT INTO s.people VALUES ('u17', 'Seventeen', 'u18'), ('u18', 'Eighteen', 'u17'), ('u19', 'Nineteen', 'u18')",
-        "FORGET WHERE user_id = 'u17'",
-    ] {
-        lake.query(sql).await;
-    }
-    assert_eq!(lake.query("SELECT * FROM s.o ORDER BY 1, 2").await, ["u18|1", "u18|1"]);
-    assert_eq!(lake.query("SELECT * FROM s.r ORDER BY 1").await, ["u19|Eighteen"]);
+    let objects = [
+        "CREATE EXTERNAL TABLE raw.events STORED AS JSONL LOCATION '/nowhere'",
+        "CREATE MATERIALIZED VIEW bronze.events AS SELECT * FROM raw.events",
+        "CREATE MATERIALIZED VIEW silver.events AS SELECT e['user'] AS user_id, e['shop'] AS shop, e['friend'] AS friend FROM (
+           SELECT from_json(_payload, 'user VARCHAR, shop VARCHAR, friend VARCHAR') AS e FROM bronze.events) AS d",
+        "CREATE MATERIALIZED VIEW gold.by_shop AS SELECT shop, count(*) AS n FROM silver.events GROUP BY shop",
+        "CREATE MATERIALIZED VIEW gold.o AS
+         SELECT o.user_id, b.n FROM silver.events AS o INNER JOIN gold.by_shop AS b ON o.shop = b.shop",
+        "CREATE MATERIALIZED VIEW gold.r AS
+         SELECT a.user_id, b.shop AS seen FROM silver.events AS a INNER JOIN silver.events AS b ON a.friend = b.user_id",
+    ];
+    let objects = objects.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
+    lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+    let record =
+        |user: &str, shop: &str, friend: &str| format!(r#"{{"user":"{user}","shop":"{shop}","friend":"{friend}"}}"#);
+    lake.source.push(vec![record("u17", "x", "u18"), record("u18", "x", "u17"), record("u19", "y", "u18")]);
+    lake.pass_until_idle().await;
+    assert_eq!(lake.query("SELECT * FROM gold.o ORDER BY 1").await, ["u17|2", "u18|2", "u19|1"]);
+    lake.query("FORGET WHERE user_id = 'u17'").await;
+    assert_eq!(lake.query("SELECT * FROM gold.o ORDER BY 1").await, ["u18|1", "u19|1"]);
+    assert_eq!(lake.query("SELECT * FROM gold.r ORDER BY 1").await, ["u19|x"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
