@@ -72,7 +72,7 @@ pub(super) fn replaced(
     retired
 }
 
-/// What is defined no more: kept for a while, and not gone back to.
+/// What is defined no more, and tables whose rows come of another file now: kept for a while, and not gone back to.
 pub(super) fn dropped(old: &Graph, new: &Graph, now_us: i64) -> Vec<Retired> {
     let is_gone = |(name, object): &(&TableName, &Object)| {
         // A reference table whose file is another one has another table.

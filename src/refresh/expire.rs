@@ -145,8 +145,8 @@ pub struct Groups<'a> {
 }
 
 impl Groups<'_> {
-    /// Take out the groups, `most` of them at most, whose rows satisfy a condition over the view's columns: what is to be committed, and how
-    /// many they are. `shown`: give the change of the view's rows, too.
+    /// Take out the groups, `most` of them at most, whose rows satisfy a condition over the view's columns: what is to be
+    /// committed, and how many they are. `shown`: give the change of the view's rows, too.
     ///
     /// # Errors
     /// `Storage`, `Corrupt`; `Internal` for a view of another shape.

@@ -356,6 +356,9 @@ impl ViewRefresh<'_> {
                     && let Some(key) = retention.key
                 {
                     keys = keys.filtered(&retention.mask(&keys.columns()[key], cutoff_us)?)?;
+                    if keys.is_empty() {
+                        return Ok(Work::nothing(self.before));
+                    }
                 }
                 let to = Restriction { keys: &keys, parts: aggregate.group_expr.iter().cloned().zip(0..).collect() };
                 let rows = deltas.new.restricted(&aggregate.input, Some(&to))?;

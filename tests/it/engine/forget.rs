@@ -73,9 +73,13 @@ async fn filled(lake: &Lake, records: &[String]) {
     filled_with(lake, records, &OBJECTS).await;
 }
 
-async fn filled_with(lake: &Lake, records: &[String], objects: &[&str]) {
+async fn apply(lake: &Lake, objects: &[&str]) {
     let objects = objects.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
     lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+}
+
+async fn filled_with(lake: &Lake, records: &[String], objects: &[&str]) {
+    apply(lake, objects).await;
     for part in records.chunks(records.len().div_ceil(3).max(1)) {
         lake.source.push(part.to_vec());
         lake.pass_until_idle().await;
@@ -308,8 +312,7 @@ async fn others_follow_what_goes_beside_them() {
         "CREATE MATERIALIZED VIEW gold.r AS
          SELECT a.user_id, b.shop AS seen FROM silver.events AS a INNER JOIN silver.events AS b ON a.friend = b.user_id",
     ];
-    let objects = objects.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
-    lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+    apply(&lake, &objects).await;
     let record =
         |user: &str, shop: &str, friend: &str| format!(r#"{{"user":"{user}","shop":"{shop}","friend":"{friend}"}}"#);
     lake.source.push(vec![record("u17", "x", "u18"), record("u18", "x", "u17"), record("u19", "y", "u18")]);
@@ -331,8 +334,7 @@ async fn a_record_is_told_by_what_silver_makes_of_it() {
            SELECT from_json(body, 'user_id VARCHAR, shop VARCHAR') AS e FROM bronze.events) AS d
          INNER JOIN ref.shops AS s ON e['shop'] = s.shop",
     ];
-    let objects = objects.iter().map(|sql| ProjectObject { file: None, sql: (*sql).into(), data: None });
-    lake.engine.apply(&objects.collect::<Vec<_>>()).await.unwrap();
+    apply(&lake, &objects).await;
     lake.query("INSERT INTO ref.shops VALUES ('x', 'Pune')").await;
     lake.source.push(vec![
         r#"{"user_id":"U17","shop":"x"}"#.into(),

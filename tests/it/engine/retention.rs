@@ -172,6 +172,9 @@ async fn rows_that_are_deleted_below_go_once() {
         let left: Vec<Row> = [6, 8, 9, 10, 11].map(|id| (id, 20, if id == 8 { 108 } else { id }, 0)).to_vec();
         let counted: Vec<Row> = old.into_iter().chain(left).collect();
         check(&lake, &counted, 30, &format!("{prefer:?}")).await;
+        // Nothing that is left is touched.
+        lake.query("DELETE FROM s.t WHERE id IN (4, 5)").await;
+        check(&lake, &counted, 30, &format!("{prefer:?}, all of it expired")).await;
     }
 }
 
