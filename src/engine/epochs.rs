@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::engine::due::{ViewDue, downstream, due};
 use crate::engine::upkeep::{HISTORY_RECORDS_MAX, MAINTAIN_EPOCHS};
-use crate::engine::{Engine, Graph, Pass, PassRequest, State, retired};
+use crate::engine::{Engine, Graph, Pass, PassRequest, State, history, retired};
 use crate::epoch::{
     Epoch, EpochRecord, Forget, PUBLISHED, Positions, PublishedRecord, RefreshFacts, SourceRange, TableState,
 };
@@ -472,9 +472,7 @@ impl Engine {
     }
 
     pub(super) async fn published_record(&self, epoch: Epoch) -> Result<PublishedRecord> {
-        let path = format!("{PUBLISHED}/{epoch:020}.json");
-        let bytes = self.storage.get(&path).await?;
-        serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
+        history::record(self.storage.as_ref(), epoch).await
     }
 
     /// The newest published records, into memory.

@@ -130,7 +130,11 @@ async fn first_after(storage: &dyn Storage, epochs: Range<Epoch>, moment_us: i64
     Ok(from)
 }
 
-async fn record(storage: &dyn Storage, epoch: Epoch) -> Result<PublishedRecord> {
+/// The published record of an epoch.
+///
+/// # Errors
+/// `NotFound`, `Corrupt`, `Storage`.
+pub(super) async fn record(storage: &dyn Storage, epoch: Epoch) -> Result<PublishedRecord> {
     let path = format!("{PUBLISHED}/{epoch:020}.json");
     let bytes = storage.get(&path).await?;
     serde_json::from_slice(&bytes).map_err(|error| Error::from(error).context(path))
